@@ -1,0 +1,11 @@
+/* The Python module bitfold._core: only calls bind_x(m) functions. */
+#include <nanobind/nanobind.h>
+
+#include "base/cpu.h"
+
+namespace nb = nanobind;
+
+NB_MODULE(_core, m) {
+  m.def("detected_isa", [] { return bitfold::isa_name(bitfold::detected_isa()); }, "Best instruction set of this CPU.");
+  m.def("active_isa", [] { return bitfold::isa_name(bitfold::active_isa()); }, "The same, capped by BITFOLD_ISA.");
+}

@@ -1,0 +1,52 @@
+"""The method contract: a frozen dataclass whose fields are hyperparameters, and hooks, all optional."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from bitfold.layers.quant import QuantLayer
+from bitfold.quantizers.base import Quantizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Base of all methods. A subclass in ``methods/<name>.py`` with ``METHOD = Subclass`` is found by its file name.
+
+    The three fields say which layers besides the inner ones are quantised (the field's default: none of them).
+    """
+
+    first: bool = False  # the first conv or linear
+    last: bool = False  # the classifier
+    shortcut: bool = False  # convs on residual shortcuts
+
+    def weight_quantizer(self, layer: QuantLayer) -> Quantizer | None:
+        """The weight slot of ``layer`` (see ``layer.role``); None leaves it in float."""
+        return None
+
+    def act_quantizer(self, layer: QuantLayer) -> Quantizer | None:
+        """The input slot of ``layer``; None leaves it in float."""
+        return None
+
+    def transform(self, model: nn.Module) -> nn.Module:
+        """Structural change. The default swaps every eligible conv/linear for its Quant twin (same parameters, same names)."""
+        from bitfold.layers.swap import swap
+
+        return swap(model, self)
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups with their own weight decay (and learning-rate factor ``lr_scale``). Default: one group, all parameters."""
+        return [{"params": [p for p in model.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+    def before_step(self, model: nn.Module, progress: float) -> None:
+        """Before each forward; progress in [0, 1] over the stage, rising with optimiser steps."""
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """After each optimiser step (clamps, recentring)."""
+
+    def loss(self, model: nn.Module, batch: Any, outputs: Tensor, teacher: Tensor | None, task_loss: Tensor) -> Tensor:
+        """The training loss. ``teacher``: the teacher's outputs or None; ``task_loss``: the task's own loss. Default: task_loss."""
+        return task_loss
+
+    def calibrate(self, model: nn.Module, loader: Any) -> None:
+        """Post-training methods: set quantisers from data."""
