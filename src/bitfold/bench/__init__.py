@@ -1,0 +1,1 @@
+"""Honest numbers: interleaved timing, machine facts, peers, JSON rows."""

@@ -1,0 +1,94 @@
+"""Interleaved medians: the only way times are taken in this project.
+
+All contestants run in turn, round after round, so that a machine whose speed drifts slows all of them alike. A round of a contestant
+is a loop of calls long enough for the clock; the time of one call is the round's time divided by the loop count. The garbage
+collector is off while the clock runs. Quote the median, judge the noise by the quartiles, compare only within one call.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds per call over ``n`` rounds of ``loops`` calls each."""
+
+    median_us: float
+    q1_us: float
+    q3_us: float
+    min_us: float
+    max_us: float
+    n: int
+    loops: int
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range as a share of the median: above about 0.1 the machine was noisy."""
+        return (self.q3_us - self.q1_us) / self.median_us if self.median_us > 0 else 0.0
+
+
+def compare(
+    contestants: Mapping[str, Callable[[], Any]], repeats: int = 30, warmup: int = 3, min_time: float = 0.005, max_time: float = 60.0
+) -> dict[str, Timing]:
+    """Times all contestants against each other. Seconds: ``min_time`` is the least time of one round of one contestant;
+    ``max_time`` bounds the whole (fewer rounds then, but never under five: the bound gives way before the median does)."""
+    if repeats < 5:
+        raise ValueError(f"compare: repeats={repeats}; at least 5 rounds make a median with quartiles")
+    if not contestants:
+        return {}
+    loops = {}
+    for name, call in contestants.items():
+        for _ in range(max(1, warmup)):
+            call()
+        loops[name] = _calibrate(call, min_time)
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    deadline = time.perf_counter() + max_time
+    with _collector_off():
+        for done in range(repeats):
+            if done >= 5 and time.perf_counter() > deadline:
+                break
+            for name, call in contestants.items():
+                samples[name].append(_round(call, loops[name]))
+    return {name: _timing(values, loops[name]) for name, values in samples.items()}
+
+
+def _round(call: Callable[[], Any], loops: int) -> float:
+    """Seconds per call."""
+    start = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - start) / loops
+
+
+def _calibrate(call: Callable[[], Any], min_time: float) -> int:
+    """The loop count whose round takes at least ``min_time``; found by doubling, so a lucky first shot cannot decide it."""
+    loops = 1
+    while True:
+        elapsed = _round(call, loops) * loops
+        if elapsed >= min_time:
+            return loops
+        grow = 2.0 if elapsed <= 0 else min(10.0, max(1.2, 1.1 * min_time / elapsed))
+        loops = int(loops * grow) + 1
+
+
+def _timing(seconds: list[float], loops: int) -> Timing:
+    us = sorted(1e6 * s for s in seconds)
+    q1, median, q3 = statistics.quantiles(us, n=4, method="inclusive")
+    return Timing(median, q1, q3, us[0], us[-1], len(us), loops)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
