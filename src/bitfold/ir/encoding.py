@@ -76,7 +76,7 @@ class PowerOfTwo:
 
 @dataclass(frozen=True)
 class Uniform:
-    """k-bit integers, 1 <= bits <= 16: 0..2^k - 1, or -2^(k-1)..2^(k-1) - 1 if signed. value = scale * (code - zero_point).
+    """k-bit integers: 0..2^k - 1 (k <= 15), or -2^(k-1)..2^(k-1) - 1 if signed (k <= 16). value = scale * (code - zero_point).
 
     Planes: the bits of code - min_code, most significant first, so that a prefix is a coarser tensor.
     """
@@ -87,8 +87,8 @@ class Uniform:
     zero_point: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 16:
-            raise GraphError(f"Uniform: bits={self.bits}; allowed: 1 to 16")
+        if not 1 <= self.bits <= 15 + self.signed:
+            raise GraphError(f"Uniform: bits={self.bits}; allowed: 1 to {15 + self.signed} (codes are int16)")
         if not self.min_code <= self.zero_point <= self.max_code:
             raise GraphError(f"Uniform: zero_point={self.zero_point} is not a code; allowed: {self.min_code} to {self.max_code}")
 
