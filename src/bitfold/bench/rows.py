@@ -68,19 +68,23 @@ def read(path: str | Path) -> list[Row]:
 
 def markdown(rows: Sequence[Row], reference: str | None = None) -> str:
     """A Markdown table. ``reference`` names the contestant whose median, within the same subject, threads and batch, is ratio 1."""
-    key = lambda r: (r.subject, r.threads, r.batch)  # noqa: E731
-    base = {key(r): r.timing.median_us for r in rows if r.contestant == reference and r.timing is not None}
-    head = ["subject", "contestant", "threads", "batch", "median us", "quartiles us", "n"] + ([f"times {reference}"] if reference else []) + ["notes"]
+    base = {_setting(r): r.timing.median_us for r in rows if r.contestant == reference and r.timing is not None}
+    head = ["subject", "contestant", "threads", "batch", "median us", "quartiles us", "n"]
+    head += [f"times {reference}", "notes"] if reference else ["notes"]
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] * len(head)) + "|"]
     for row in rows:
         cells = [row.subject, row.contestant, str(row.threads), str(row.batch)]
         t = row.timing
         cells += [micros(t.median_us), f"{micros(t.q1_us)} to {micros(t.q3_us)}", str(t.n)] if t else ["", "", ""]
         if reference:
-            cells.append(f"{t.median_us / base[key(row)]:.2f}" if t and key(row) in base else "")
+            cells.append(f"{t.median_us / base[_setting(row)]:.2f}" if t and _setting(row) in base else "")
         cells.append(row.reason if row.reason is not None else ", ".join(f"{k} {_short(v)}" for k, v in row.details.items()))
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _setting(row: Row) -> tuple[str, int, int]:
+    return row.subject, row.threads, row.batch
 
 
 def micros(us: float) -> str:

@@ -1,0 +1,33 @@
+"""Results are checked before anything is timed: a wrong answer has no speed."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+FLOAT_TOLERANCE = 1e-3  # largest difference as a share of the largest reference value: sums of thousands of float32 terms in any order
+INT8_COSINE = 0.95  # an int8 network of untrained weights, ranges from a few inputs
+
+
+class Check(NamedTuple):
+    """``problem`` is None where the output is acceptable for the precision; the figures are relative to the reference."""
+
+    problem: str | None
+    max_difference: float = float("nan")
+    cosine: float = float("nan")
+
+
+def check(got: np.ndarray, want: np.ndarray, precision: str) -> Check:
+    """Compares an output with the reference's; ``precision`` is "float32" or "int8"."""
+    if got.shape != want.shape:
+        return Check(f"output has shape {got.shape}, expected {want.shape}")
+    if not np.isfinite(got).all():
+        return Check("output is not finite")
+    a, b = got.astype(np.float64).ravel(), want.astype(np.float64).ravel()
+    difference = float(np.abs(a - b).max()) / max(float(np.abs(b).max()), 1e-30)
+    cosine = float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
+    problem = None
+    if precision == "int8" and cosine < INT8_COSINE:
+        problem = f"wrong result: cosine similarity to the reference is {cosine:.3f}, int8 must reach {INT8_COSINE}"
+    if precision == "float32" and difference > FLOAT_TOLERANCE:
+        problem = f"wrong result: differs from the reference by {difference:.2e} of its range, float32 may by {FLOAT_TOLERANCE}"
+    return Check(problem, difference, cosine)

@@ -1,0 +1,21 @@
+"""Other engines that run the float twin of a network, one file each, found by file name.
+
+A peer file defines PRECISION ("float32" or "int8"), ``available() -> str | None`` (the reason why not) and
+``prepare(subject) -> Prepared``. To add a peer, add a file. Peers run the float twin: it is what a user would deploy without bitfold.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from bitfold.errors import unknown
+
+
+def names() -> list[str]:
+    return sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def get(name: str) -> ModuleType:
+    if name not in names():
+        raise unknown("peer", name, names())
+    return import_module(f"{__name__}.{name}")
