@@ -1,0 +1,60 @@
+/* What all conv and linear kernels share: the shape, the arguments, the function type.
+ *
+ * One image at a time, NHWC. Pixel (y, x) of the input starts at input + (y * in_w + x) * in_stride, counted in elements of the family's
+ * type (float, int16_t) or in 32-bit words (packed codes). A Linear is a 1x1 conv over in_h = 1, in_w = batch rows.
+ * The taps (i, j) of output (y, x) read (y * stride_h - pad_h + i * dilation_h, x * stride_w - pad_w + j * dilation_w); taps outside the image
+ * are not valid and contribute nothing.
+ *
+ * A kernel computes output rows [y0, y1) and blocks [b0, b1) of 16 output channels; the outputs do not depend on how a caller cuts the
+ * work. b0 is a multiple of the kernel's block_step. Kernels do not allocate and trust their arguments.
+ */
+#ifndef BITFOLD_KERNELS_CONV_H_
+#define BITFOLD_KERNELS_CONV_H_
+
+#include <stdint.h>
+
+#include "kernels/epilogue.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct bf_conv_shape {
+  int32_t in_h, in_w, in_c;
+  int32_t out_h, out_w, out_c;
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t pad_h, pad_w;
+  int32_t dilation_h, dilation_w;
+  int32_t groups;
+  int64_t in_stride; /* elements or words from one input pixel to the next */
+} bf_conv_shape;
+
+/* A code as a linear function of its bit planes: code = base + sum over p of coefficient[p] * bit_p.
+ * Binary: 1, {-2}. Ternary (negative, non-zero): 0, {-2, 1}. Uniform, most significant first: min_code, {2^(k-1), ..., 1}. */
+typedef struct bf_code_planes {
+  int32_t planes; /* 1 to 16 */
+  int32_t base;
+  int32_t coefficient[16];
+} bf_code_planes;
+
+typedef struct bf_conv_args {
+  bf_conv_shape shape;
+  const void* input;
+  const void* weights;     /* in the kernel's layout, see kernels/weights.h */
+  const int32_t* tap_sums; /* [block][tap][16]: sum of the weight codes of one tap over its input channels; conv_b1 and conv_planes */
+  bf_code_planes in_planes;     /* conv_planes and patch_sum only */
+  bf_code_planes weight_planes; /* conv_planes only */
+  bf_epilogue epilogue;
+} bf_conv_args;
+
+typedef void (*bf_conv_fn)(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1);
+
+/* Null if the kernel serves the shape, else the reason why not, for Engine.kernels. */
+typedef const char* (*bf_refuses_fn)(const bf_conv_shape* shape);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,33 @@
+/* The list of conv kernels, made from every family's kernels.inc. */
+#pragma once
+
+#include <cstddef>
+
+#include "base/cpu.h"
+#include "kernels/conv.h"
+#include "kernels/weights.h"
+
+namespace bitfold {
+
+enum class Family { kConvB1, kConvPlanes, kConvI16, kConvF32, kConvF32Depthwise };
+
+struct ConvKernel {
+  const char* name; /* family_types_tile_isa: the symbol, the test id and the benchmark row */
+  Family family;
+  Isa isa;
+  Layout layout;
+  int block_step; /* b0 is a multiple of it; so is b1 unless it is the last block */
+  bf_conv_fn run;
+  bf_refuses_fn refuses;
+};
+
+const char* family_name(Family family);
+
+/* All compiled kernels, best first within a family; `count` receives their number. */
+const ConvKernel* conv_kernels(size_t* count);
+
+/* The best kernel of the family for the shape that `isa` can run. Never null (the scalar kernel serves every shape), except
+ * kConvF32Depthwise for a shape that is not depthwise. If `reason` is given it receives why better ones were passed over, or "". */
+const ConvKernel* find_conv_kernel(Family family, const bf_conv_shape& shape, Isa isa, const char** reason);
+
+}  // namespace bitfold

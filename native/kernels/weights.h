@@ -1,0 +1,57 @@
+/* From the stored constants of a file to the kernels' blocked layouts (done once, at load).
+ *
+ * Blocks are 16 output channels; tap = i * kernel_w + j; lanes past out_c are 0. With Cg = in_c / groups, words = ceil(Cg / 32), every output
+ * channel holds the weights of its own group's channels 0 .. Cg - 1:
+ *
+ *   WORDS          uint32 [block][plane][tap][word][16]
+ *   BYTES          uint8  [pair of blocks][plane][tap][4 * word + byte][32]: one byte (8 input channels) of 32 output channels
+ *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
+ *   F32            float  [block][tap][Cg][16]
+ *   F32_DEPTHWISE  float  [block][tap][16]                  (Cg = 1, groups = out_c)
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/conv.h"
+
+namespace bitfold {
+
+enum class Layout { kWords, kBytes, kI16, kF32, kF32Depthwise };
+
+enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
+
+/* The encoding of a coded tensor, as far as codes go. */
+struct CodeFormat {
+  CodeKind kind = CodeKind::kBinary;
+  int bits = 1;         /* Uniform: 1 to 16; PowerOfTwo: planes of the exponent field */
+  bool is_signed = false; /* Uniform */
+  int min_exp = 0;      /* PowerOfTwo */
+
+  int planes() const;
+  bool linear() const { return kind != CodeKind::kPowerOfTwo; }
+  bf_code_planes code_planes() const; /* only if linear() */
+};
+
+/* Weights as a file stores them: coded ones as uint8 (planes, out_c, kernel_h, kernel_w, ceil(Cg / 8)), least-significant bit first along
+ * channels; float32 ones as (out_c, Cg, kernel_h, kernel_w). Exactly one of the two pointers is set. */
+struct StoredWeights {
+  const uint8_t* planes = nullptr;
+  CodeFormat format;
+  const float* floats = nullptr;
+  int32_t out_c = 0, group_c = 0, kernel_h = 1, kernel_w = 1; /* group_c = Cg */
+};
+
+/* Bytes of the packed weights; a buffer of this size, 64-byte aligned, is filled by pack_weights. */
+size_t packed_size(Layout layout, const StoredWeights& weights);
+
+/* kWords and kBytes need coded linear weights, kI16 coded ones (any), the float layouts take both (codes become floats).
+ * Throws std::invalid_argument where the layout cannot hold the weights. */
+void pack_weights(Layout layout, const StoredWeights& weights, void* out);
+
+/* [block][tap][16] sums of the codes of one tap over its input channels: bf_conv_args.tap_sums and S_w of the epilogue's table. */
+size_t tap_sums_count(const StoredWeights& weights); /* in int32 */
+void tap_sums(const StoredWeights& weights, int32_t* out);
+
+}  // namespace bitfold
