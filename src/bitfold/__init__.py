@@ -12,7 +12,7 @@ _LAZY = {
     "interpret": "bitfold.ir.interpreter",
     "load": "bitfold.engine.engine",
     "Engine": "bitfold.engine.engine",
-    "apply": "bitfold.layers.apply",
+    "apply": "bitfold.methods._apply",
     "export": "bitfold.export.export",
     "verify": "bitfold.export.verify",
     "summary": "bitfold.export.summary",

@@ -1,14 +1,53 @@
 """What a quantiser is: a tensor -> tensor map with a gradient, which can state its codes and their encoding."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from bitfold.ir.encoding import Encoding
+from bitfold.ir.encoding import Encoding, Float
 
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0 (so sign(0) = sign(-0.0) = +1), else -1, in x's dtype. Never ``torch.sign``: it gives 0 at 0. No gradient."""
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, grad
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """``value``, bit for bit, with the gradient of ``surrogate`` (one shape, one dtype).
+
+    Unlike ``surrogate + (value - surrogate).detach()`` it does not round, so scaled values stay on their grid; and a compiled
+    forward drops the surrogate's own arithmetic, because nothing reads its value.
+    """
+    result: Tensor = _StraightThrough.apply(value, surrogate)  # type: ignore[no-untyped-call]
+    return result
+
+
+def along(vector: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A per-channel vector (C,) shaped to broadcast against x along ``axis`` (1 for images, -1 for features of linear layers)."""
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return vector.reshape(shape)
+
+
+def per_filter(weight: Tensor) -> tuple[int, ...]:
+    """The dimensions of one filter of a weight (out, in/groups, ...): all but the first."""
+    return tuple(range(1, weight.ndim))
+
+
+def scale_tuple(scale: Tensor) -> tuple[float, ...]:
+    """A per-channel scale or offset of any shape as an encoding wants it."""
+    return tuple(scale.detach().flatten().tolist())
 
 
 class Quantizer(nn.Module):
@@ -41,6 +80,11 @@ class Identity(Quantizer):
         raise TypeError("Identity has no codes; ask encoding() first")
 
     def encoding(self, x: Tensor | None = None) -> Encoding:
-        from bitfold.ir.encoding import Float
-
         return Float()
+
+
+def weight_of(x: Tensor | None, who: Quantizer) -> Tensor:
+    """The weight that a weight quantiser's ``encoding`` was asked about."""
+    if x is None:
+        raise TypeError(f"{type(who).__name__}.encoding(weight): the scale comes from the weight, which was not given")
+    return x.detach()

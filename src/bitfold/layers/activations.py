@@ -1,0 +1,82 @@
+"""Learned activations per channel, and the walk that puts them in place of plain ones."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bitfold.errors import ConfigError
+from bitfold.quantizers.base import along
+
+PLAIN = (nn.ReLU, nn.Hardtanh, nn.PReLU)  # nn.ReLU6 is a Hardtanh
+
+
+class TwoSlope(nn.Module):
+    """M(x) = pos relu(x) - neg relu(-x): one slope right of zero, one left, learned per channel. AdaBin's "Maxout".
+
+    Slopes may become negative, so M need not be monotone.
+    Shape: any, ``channels`` along ``channel_axis``; kept. Reference: arXiv 2208.08084 (official code); starts at 1 and 0.25.
+    """
+
+    def __init__(self, channels: int, channel_axis: int = 1) -> None:
+        super().__init__()
+        self.channel_axis = channel_axis
+        self.pos = nn.Parameter(torch.ones(channels))
+        self.neg = nn.Parameter(torch.full((channels,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.where(x > 0, along(self.pos, x, self.channel_axis), along(self.neg, x, self.channel_axis))
+
+
+class RPReLU(nn.Module):
+    """t = x + shift_in; y = (t if t > 0 else neg t) + shift_out, learned per channel. The paper's gamma is -shift_in.
+
+    Shape: any, ``channels`` along ``channel_axis``; kept. Reference: ReActNet, arXiv 2003.03488; shifts start at 0, slope at 0.25.
+    """
+
+    def __init__(self, channels: int, channel_axis: int = 1) -> None:
+        super().__init__()
+        self.channel_axis = channel_axis
+        self.shift_in = nn.Parameter(torch.zeros(channels))
+        self.neg = nn.Parameter(torch.full((channels,), 0.25))
+        self.shift_out = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x + along(self.shift_in, x, self.channel_axis)
+        return torch.where(t > 0, t, t * along(self.neg, x, self.channel_axis)) + along(self.shift_out, x, self.channel_axis)
+
+
+def replace_activations(model: nn.Module, make: Callable[[int, int], nn.Module]) -> int:
+    """Puts ``make(channels, channel_axis)`` in place of every nn.ReLU, nn.Hardtanh and nn.PReLU of ``model``; returns how many.
+
+    A module does not know how many channels it will meet: they are those of the nearest BatchNorm, conv or linear layer before it
+    in registration order (the order of ``named_modules``). A module held in several places becomes one module, held in the same
+    places. Raises ConfigError, before anything is changed, for an activation with no such layer before it.
+    """
+    new: dict[nn.Module, nn.Module] = {}
+    width: tuple[int, int] | None = None
+    device = dtype = None
+    for name, module in model.named_modules():
+        if isinstance(module, PLAIN):
+            if width is None:
+                raise ConfigError(f"activation {name!r} has no BatchNorm, conv or linear layer before it to tell its channels")
+            new[module] = make(*width).to(device=device, dtype=dtype).train(module.training)
+            continue
+        width = _out_width(module) or width
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            device, dtype = module.weight.device, module.weight.dtype
+    places = [(parent, name, new[child]) for parent in model.modules() for name, child in parent._modules.items() if child in new]
+    for parent, name, module in places:
+        setattr(parent, name, module)
+    return len(new)
+
+
+def _out_width(module: nn.Module) -> tuple[int, int] | None:
+    """(channels, axis of the channels) of what a layer puts out."""
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels, 1
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        return module.num_features, 1
+    if isinstance(module, nn.Linear):
+        return module.out_features, -1
+    return None

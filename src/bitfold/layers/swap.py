@@ -1,0 +1,104 @@
+"""Swaps conv and linear layers for their Quant twins, which carry a method's quantisers."""
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+from torch import nn
+
+from bitfold.errors import ConfigError, unknown
+from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, Role
+from bitfold.quantizers.base import Quantizer
+
+SHORTCUT_NAMES = frozenset({"shortcut", "downsample", "skip"})
+
+
+class Slots(Protocol):
+    """The part of a method that fills slots (``bitfold.methods.base.Method``)."""
+
+    @property
+    def first(self) -> bool: ...
+    @property
+    def last(self) -> bool: ...
+    @property
+    def shortcut(self) -> bool: ...
+    def weight_quantizer(self, layer: QuantLayer) -> Quantizer | None: ...
+    def act_quantizer(self, layer: QuantLayer) -> Quantizer | None: ...
+    def grad_quantizer(self, layer: QuantLayer) -> nn.Module | None: ...
+
+
+def roles(model: nn.Module) -> dict[str, Role]:
+    """The role of every conv and linear layer, by module path, in registration order.
+
+    first: the first of all. last: the last ``nn.Linear``; in a network without any, the last conv. shortcut: a conv whose path
+    has a component named shortcut, downsample or skip. inner: the rest. The first rule that fits wins.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    names = list(layers)
+    linears = [name for name, m in layers.items() if isinstance(m, nn.Linear)]
+    last = (linears or names or [""])[-1]
+
+    def role(name: str) -> Role:
+        if name == names[0]:
+            return "first"
+        if name == last:
+            return "last"
+        if isinstance(layers[name], nn.Conv2d) and SHORTCUT_NAMES & set(name.split(".")):
+            return "shortcut"
+        return "inner"
+
+    return {name: role(name) for name in names}
+
+
+def swap(model: nn.Module, method: Slots, keep_float: Collection[str] = ()) -> nn.Module:
+    """Replaces every eligible ``nn.Conv2d`` and ``nn.Linear`` by its Quant twin and fills the twin's slots.
+
+    Parameters (the very objects), names, device, dtype and state-dict keys stay; quantisers may add keys below the layer's path.
+    Eligible: inner layers, and the first, last and shortcut layers if the method's fields say so; not the paths in ``keep_float``
+    nor what lies below them. Raises ConfigError when nothing is eligible, and for an eligible layer that cannot be swapped.
+    """
+    known = dict(model.named_modules())
+    for path in keep_float:
+        if path not in known:
+            raise unknown("module in keep_float", path, [name for name in known if name])
+    wanted = {"first": method.first, "last": method.last, "shortcut": method.shortcut, "inner": True}
+    all_roles = roles(model)
+    eligible = {n: r for n, r in all_roles.items() if wanted[r] and not any(n == p or n.startswith(p + ".") for p in keep_float)}
+    if not eligible:
+        found = ", ".join(f"{n or '(the model itself)'}: {r}" for n, r in all_roles.items()) or "no conv or linear layer"
+        raise ConfigError(f"{type(method).__name__}: nothing to quantise; found {found}; set first/last/shortcut, or fewer keep_float")
+    twins = {known[name]: _twin(name, known[name], role, method) for name, role in eligible.items()}
+    for parent, child_name, child in _edges(model):
+        if child in twins:
+            setattr(parent, child_name, twins[child])
+    return twins.get(model, model)
+
+
+def _edges(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """(parent, attribute, child) for every place a module is held in; a shared module has several."""
+    return iter([(parent, name, child) for parent in model.modules() for name, child in parent._modules.items() if child is not None])
+
+
+def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> nn.Module:
+    twin: QuantLayer
+    if type(layer) is nn.Conv2d:
+        if layer.padding_mode != "zeros":
+            raise ConfigError(f"conv {name!r} has padding_mode={layer.padding_mode!r}; allowed: 'zeros'; or name it in keep_float")
+        size = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
+        twin = QuantConv2d(*size, bias=layer.bias is not None, device="meta")  # type: ignore[arg-type]
+    elif type(layer) is nn.Linear:
+        twin = QuantLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    else:
+        raise ConfigError(
+            f"layer {name!r} is a {type(layer).__name__}, a subclass with its own behaviour; allowed: nn.Conv2d and nn.Linear "
+            "themselves; name it in keep_float to leave it in float"
+        )
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        raise ConfigError(f"layer {name!r} has hooks, which a swap would lose; remove them or name the layer in keep_float")
+    twin.weight, twin.bias, twin.role = layer.weight, layer.bias, role
+    slots = {"act_quant": method.act_quantizer, "weight_quant": method.weight_quantizer, "grad_quant": method.grad_quantizer}
+    for slot, make in slots.items():
+        filling = make(twin)
+        if filling is not None:
+            setattr(twin, slot, filling.to(device=layer.weight.device, dtype=layer.weight.dtype))
+    return twin.train(layer.training)
