@@ -20,15 +20,10 @@ def available() -> str | None:
 
 
 def prepare(subject: Subject) -> Prepared:
-    import openvino as ov
-
     if find_spec("nncf") is None:
-        return compiled(
-            ov.Core().read_model(onnxruntime_int8.quantised(subject)), subject, "QDQ model of ONNX Runtime (NNCF not installed)"
-        )
-    return compiled(
-        _quantised(ov.Core().read_model(subject.onnx), subject), subject, f"NNCF, {len(subject.calibration)} calibration inputs"
-    )
+        return compiled(read(onnxruntime_int8.quantised(subject)), subject, "QDQ model of ONNX Runtime (NNCF not installed)")
+    note = f"NNCF, {len(subject.calibration)} calibration inputs"
+    return compiled(_quantised(read(subject.onnx), subject), subject, note)
 
 
 def _quantised(model: Any, subject: Subject) -> Any:
