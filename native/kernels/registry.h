@@ -9,7 +9,7 @@
 
 namespace bitfold {
 
-enum class Family { kConvB1, kConvPlanes, kConvI16, kConvF32, kConvF32Depthwise };
+enum class Family { kConvB1, kConvPlanes, kConvI16, kConvF32 };
 
 struct ConvKernel {
   const char* name; /* family_types_tile_isa: the symbol, the test id and the benchmark row */
@@ -26,8 +26,8 @@ const char* family_name(Family family);
 /* All compiled kernels, best first within a family; `count` receives their number. */
 const ConvKernel* conv_kernels(size_t* count);
 
-/* The best kernel of the family for the shape that `isa` can run. Never null (the scalar kernel serves every shape), except
- * kConvF32Depthwise for a shape that is not depthwise. If `reason` is given it receives why better ones were passed over, or "". */
-const ConvKernel* find_conv_kernel(Family family, const bf_conv_shape& shape, Isa isa, const char** reason);
+/* The best kernel of the family for the shape that `isa` can run; the scalar kernel serves every shape. If `reason` is given it
+ * receives why kernels of a better ISA were passed over, or "". */
+const ConvKernel& find_conv_kernel(Family family, const bf_conv_shape& shape, Isa isa, const char** reason);
 
 }  // namespace bitfold

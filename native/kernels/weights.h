@@ -7,7 +7,6 @@
  *   BYTES          uint8  [pair of blocks][plane][tap][4 * word + byte][32]: one byte (8 input channels) of 32 output channels
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
  *   F32            float  [block][tap][Cg][16]
- *   F32_DEPTHWISE  float  [block][tap][16]                  (Cg = 1, groups = out_c)
  */
 #pragma once
 
@@ -18,7 +17,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI16, kF32, kF32Depthwise };
+enum class Layout { kWords, kBytes, kI16, kF32 };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -32,6 +31,7 @@ struct CodeFormat {
   int planes() const;
   bool linear() const { return kind != CodeKind::kPowerOfTwo; }
   bf_code_planes code_planes() const; /* only if linear() */
+  void decode_table(int16_t* table) const; /* code of each of the 2^planes() fields; 0 where a field has none */
 };
 
 /* Weights as a file stores them: coded ones as uint8 (planes, out_c, kernel_h, kernel_w, ceil(Cg / 8)), least-significant bit first along
@@ -46,7 +46,7 @@ struct StoredWeights {
 /* Bytes of the packed weights; a buffer of this size, 64-byte aligned, is filled by pack_weights. */
 size_t packed_size(Layout layout, const StoredWeights& weights);
 
-/* kWords and kBytes need coded linear weights, kI16 coded ones (any), the float layouts take both (codes become floats).
+/* kWords and kBytes need coded linear weights, kI16 coded ones (any), kF32 takes both (codes become floats).
  * Throws std::invalid_argument where the layout cannot hold the weights. */
 void pack_weights(Layout layout, const StoredWeights& weights, void* out);
 

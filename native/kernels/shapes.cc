@@ -1,0 +1,38 @@
+#include "kernels/shapes.h"
+
+namespace {
+constexpr int kMaxGroupChannels = 16384;  // the row of zeros that stands for a tap outside the image holds this many bits
+
+const char* word_groups(const bf_conv_shape* s, int step) {
+  if (s->in_c / s->groups > kMaxGroupChannels) return "more than 16384 input channels per group";
+  if (s->groups == 1) return nullptr;
+  if (s->in_c / s->groups % 32 != 0) return "input channels per group are not a multiple of 32";
+  if (s->out_c / s->groups % step != 0)
+    return step == 16 ? "output channels per group are not a multiple of 16" : "output channels per group are not a multiple of 32";
+  return nullptr;
+}
+}  // namespace
+
+const char* bf_needs_word_groups(const bf_conv_shape* s) { return word_groups(s, 16); }
+
+const char* bf_needs_word_groups_avx2(const bf_conv_shape* s) {
+  if (static_cast<int64_t>(s->in_c / s->groups) * s->kernel_h * s->kernel_w > 65535) return "more than 65535 products per sum";
+  return word_groups(s, 32);
+}
+
+const char* bf_needs_pairs(const bf_conv_shape* s) {
+  const int channels = s->in_c / s->groups;
+  if (channels > kMaxGroupChannels) return "more than 16384 input channels per group";
+  if (s->groups == 1) return channels % 2 != 0 && s->in_stride % 2 != 0 ? "input stride is odd" : nullptr;
+  if (channels % 2 != 0) return "input channels per group are odd";
+  return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
+}
+
+const char* bf_needs_blocks(const bf_conv_shape* s) {
+  return s->groups != 1 && s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
+}
+
+const char* bf_needs_depthwise(const bf_conv_shape* s) {
+  if (s->groups == 1 || s->groups != s->in_c || s->groups != s->out_c) return "not depthwise";
+  return s->in_stride < (s->in_c + 15) / 16 * 16 ? "input stride has no room for whole blocks of 16 channels" : nullptr;
+}

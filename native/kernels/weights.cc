@@ -1,0 +1,241 @@
+#include "kernels/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/bits.h"
+
+namespace bitfold {
+
+int CodeFormat::planes() const {
+  switch (kind) {
+    case CodeKind::kBinary: return 1;
+    case CodeKind::kTernary: return 2;
+    case CodeKind::kPowerOfTwo: return 1 + bits;
+    case CodeKind::kUniform: return bits;
+  }
+  return 0;
+}
+
+bf_code_planes CodeFormat::code_planes() const {
+  bf_code_planes p = {};
+  p.planes = planes();
+  switch (kind) {
+    case CodeKind::kBinary: p.base = 1, p.coefficient[0] = -2; break;
+    case CodeKind::kTernary: p.coefficient[0] = -2, p.coefficient[1] = 1; break;
+    case CodeKind::kUniform:
+      p.base = is_signed ? -(1 << (bits - 1)) : 0;
+      for (int i = 0; i < bits; ++i) p.coefficient[i] = 1 << (bits - 1 - i);
+      break;
+    case CodeKind::kPowerOfTwo: throw std::invalid_argument("power-of-two codes are not a linear function of their bit planes");
+  }
+  return p;
+}
+
+void CodeFormat::decode_table(int16_t* table) const {
+  const int fields = 1 << planes(), half = fields / 2;
+  for (int field = 0; field < fields; ++field) {
+    const int magnitude = field % half;
+    const int exponent = magnitude - 1 + (kind == CodeKind::kPowerOfTwo ? min_exp : 0);
+    switch (kind) {
+      case CodeKind::kBinary: table[field] = field ? -1 : 1; break;
+      case CodeKind::kUniform: table[field] = static_cast<int16_t>(field - (is_signed ? half : 0)); break;
+      default: {
+        const int value = magnitude == 0 || exponent > 14 ? 0 : 1 << exponent;
+        table[field] = static_cast<int16_t>(field < half ? value : -value);
+      }
+    }
+  }
+}
+
+namespace {
+
+struct Sizes {
+  int64_t taps, channels, bytes, words, pairs, blocks;
+  explicit Sizes(const StoredWeights& w)
+      : taps(static_cast<int64_t>(w.kernel_h) * w.kernel_w),
+        channels(w.group_c),
+        bytes((w.group_c + 7) / 8),
+        words((w.group_c + 31) / 32),
+        pairs((w.group_c + 1) / 2),
+        blocks((w.out_c + 15) / 16) {}
+};
+
+/* The bytes of one plane of one output channel, (taps, bytes). Of a ternary code both planes are needed: a zero has no sign. */
+class PlaneReader {
+ public:
+  PlaneReader(const StoredWeights& w) : w_(w), row_(Sizes(w).taps * Sizes(w).bytes), clean_(static_cast<size_t>(row_)) {}
+
+  const uint8_t* row(int plane, int64_t o) {
+    const uint8_t* stored = w_.planes + (plane * static_cast<int64_t>(w_.out_c) + o) * row_;
+    if (w_.format.kind != CodeKind::kTernary || plane != 0) return stored;
+    const uint8_t* non_zero = w_.planes + (w_.out_c + o) * row_;
+    for (int64_t i = 0; i < row_; ++i) clean_[static_cast<size_t>(i)] = stored[i] & non_zero[i];
+    return clean_.data();
+  }
+
+ private:
+  const StoredWeights& w_;
+  int64_t row_;
+  std::vector<uint8_t> clean_;
+};
+
+/* Codes of one output channel, (taps, channels rounded up to 8). */
+class CodeReader {
+ public:
+  explicit CodeReader(const StoredWeights& w) : w_(w), size_(w), table_(size_t{1} << w.format.planes()) {
+    w.format.decode_table(table_.data());
+    fields_.resize(static_cast<size_t>(size_.taps * size_.bytes * 8));
+    codes_.resize(fields_.size());
+  }
+
+  const int16_t* row(int64_t o) {
+    const int64_t row = size_.taps * size_.bytes;
+    std::fill(fields_.begin(), fields_.end(), uint16_t{0});
+    for (int plane = 0; plane < w_.format.planes(); ++plane) {
+      const uint8_t* bytes = w_.planes + (plane * static_cast<int64_t>(w_.out_c) + o) * row;
+      for (int64_t i = 0; i < row; ++i)
+        for (int bit = 0; bit < 8; ++bit) {
+          uint16_t& field = fields_[static_cast<size_t>(8 * i + bit)];
+          field = static_cast<uint16_t>(field << 1 | (bytes[i] >> bit & 1));
+        }
+    }
+    for (size_t i = 0; i < fields_.size(); ++i) codes_[i] = table_[fields_[i]];
+    return codes_.data();
+  }
+
+ private:
+  const StoredWeights& w_;
+  Sizes size_;
+  std::vector<int16_t> table_, codes_;
+  std::vector<uint16_t> fields_;
+};
+
+void pack_words(const StoredWeights& w, uint32_t* out) {
+  const Sizes n(w);
+  const int planes = w.format.planes();
+  PlaneReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o)
+    for (int plane = 0; plane < planes; ++plane) {
+      const uint8_t* row = reader.row(plane, o);
+      uint32_t* to = out + (o / 16 * planes + plane) * n.taps * n.words * 16 + o % 16;
+      for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes)
+        for (int64_t word = 0; word < n.words; ++word, to += 16) {
+          uint32_t bits = 0;
+          std::memcpy(&bits, row + 4 * word, static_cast<size_t>(std::min<int64_t>(4, n.bytes - 4 * word)));
+          *to = bits;
+        }
+    }
+}
+
+void pack_bytes(const StoredWeights& w, uint8_t* out) {
+  const Sizes n(w);
+  const int planes = w.format.planes();
+  PlaneReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o)
+    for (int plane = 0; plane < planes; ++plane) {
+      const uint8_t* row = reader.row(plane, o);
+      uint8_t* to = out + (o / 32 * planes + plane) * n.taps * n.words * 128 + o % 32;
+      for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes, to += n.words * 128)
+        for (int64_t i = 0; i < n.bytes; ++i) to[i * 32] = row[i];
+    }
+}
+
+void pack_i16(const StoredWeights& w, int16_t* out) {
+  const Sizes n(w);
+  CodeReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const int16_t* row = reader.row(o);
+    int16_t* to = out + o / 16 * n.taps * n.pairs * 32 + o % 16 * 2;
+    for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes * 8, to += n.pairs * 32)
+      for (int64_t c = 0; c < n.channels; ++c) to[c / 2 * 32 + c % 2] = row[c];
+  }
+}
+
+void pack_f32(const StoredWeights& w, float* out) {
+  const Sizes n(w);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const float* row = w.floats + o * n.channels * n.taps;
+    float* to = out + o / 16 * n.taps * n.channels * 16 + o % 16;
+    for (int64_t c = 0; c < n.channels; ++c)
+      for (int64_t tap = 0; tap < n.taps; ++tap) to[(tap * n.channels + c) * 16] = row[c * n.taps + tap];
+  }
+}
+
+void pack_f32_from_codes(const StoredWeights& w, float* out) {
+  const Sizes n(w);
+  CodeReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const int16_t* row = reader.row(o);
+    float* to = out + o / 16 * n.taps * n.channels * 16 + o % 16;
+    for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes * 8)
+      for (int64_t c = 0; c < n.channels; ++c) to[(tap * n.channels + c) * 16] = row[c];
+  }
+}
+
+}  // namespace
+
+size_t packed_size(Layout layout, const StoredWeights& w) {
+  const Sizes n(w);
+  const int planes = w.floats ? 0 : w.format.planes();
+  switch (layout) {
+    case Layout::kWords: return static_cast<size_t>(n.blocks * planes * n.taps * n.words * 64);
+    case Layout::kBytes: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
+    case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
+    case Layout::kF32: return static_cast<size_t>(n.blocks * n.taps * n.channels * 64);
+  }
+  return 0;
+}
+
+void pack_weights(Layout layout, const StoredWeights& w, void* out) {
+  if ((w.planes == nullptr) == (w.floats == nullptr)) throw std::invalid_argument("stored weights: give planes or floats, not both");
+  if (layout != Layout::kF32 && w.floats) throw std::invalid_argument("float32 weights need the layout F32");
+  if ((layout == Layout::kWords || layout == Layout::kBytes) && !w.format.linear())
+    throw std::invalid_argument("power-of-two weights need the layout I16 or F32");
+  if (layout == Layout::kI16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
+    throw std::invalid_argument("unsigned 16-bit codes do not fit the layout I16");
+  std::memset(out, 0, packed_size(layout, w));
+  switch (layout) {
+    case Layout::kWords: return pack_words(w, static_cast<uint32_t*>(out));
+    case Layout::kBytes: return pack_bytes(w, static_cast<uint8_t*>(out));
+    case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
+    case Layout::kF32: return w.floats ? pack_f32(w, static_cast<float*>(out)) : pack_f32_from_codes(w, static_cast<float*>(out));
+  }
+}
+
+size_t tap_sums_count(const StoredWeights& w) { return static_cast<size_t>(Sizes(w).blocks * Sizes(w).taps * 16); }
+
+void tap_sums(const StoredWeights& w, int32_t* out) {
+  if (w.planes == nullptr) throw std::invalid_argument("tap sums are made of coded weights");
+  const Sizes n(w);
+  std::memset(out, 0, tap_sums_count(w) * sizeof(int32_t));
+  if (!w.format.linear()) {
+    CodeReader reader(w);
+    for (int64_t o = 0; o < w.out_c; ++o) {
+      const int16_t* row = reader.row(o);
+      for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes * 8)
+        for (int64_t c = 0; c < n.channels; ++c) out[(o / 16 * n.taps + tap) * 16 + o % 16] += row[c];
+    }
+    return;
+  }
+  const bf_code_planes codes = w.format.code_planes();
+  PlaneReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o)
+    for (int plane = 0; plane < codes.planes; ++plane) {
+      const uint8_t* row = reader.row(plane, o);
+      for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes) {
+        int32_t ones = 0;
+        for (int64_t i = 0; i < n.bytes; i += 4) {
+          uint32_t bits = 0;
+          std::memcpy(&bits, row + i, static_cast<size_t>(std::min<int64_t>(4, n.bytes - i)));
+          ones += bf_popcount32(bits);
+        }
+        int32_t& sum = out[(o / 16 * n.taps + tap) * 16 + o % 16];
+        sum += codes.coefficient[plane] * ones + (plane == 0 ? codes.base * static_cast<int32_t>(n.channels) : 0);
+      }
+    }
+}
+
+}  // namespace bitfold
