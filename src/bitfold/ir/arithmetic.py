@@ -1,0 +1,34 @@
+"""float32 arithmetic of the interpreter: the steps that ``docs/format.md`` writes, each rounded once."""
+
+import numpy as np
+
+_DROPPED = 0x1FFFFFFF  # the 29 bits of a float64 fraction that float32 lacks
+_HALF_WAY = 0x10000000
+
+
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a * b + c of float32 arrays, rounded once to float32, as C's ``fmaf`` (subnormal results: within one place).
+
+    The product of two float32 is exact in float64. Rounding the float64 sum to float32 is a second rounding; it can differ from
+    a single one only where the float64 lies half way between two float32, so only there the sum's own error decides.
+    """
+    product = np.multiply(a, b, dtype=np.float64)
+    total = np.asarray(product + c)
+    half_way = (total.view(np.int64) & _DROPPED) == _HALF_WAY
+    if half_way.any():
+        product, c = np.broadcast_to(product, total.shape), np.broadcast_to(c, total.shape)
+        total[half_way] = _towards_exact(product[half_way], c[half_way].astype(np.float64), total[half_way])
+    return total.astype(np.float32)
+
+
+def _towards_exact(product: np.ndarray, c: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """``total = product + c`` moved one float64 step towards the exact sum where it is not exact (error by Knuth's TwoSum)."""
+    back = total - product
+    error = (product - (total - back)) + (c - back)
+    return np.where(error == 0, total, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)))
+
+
+def ordered_sum(x: np.ndarray) -> np.ndarray:
+    """float32 sum over the last axis, from +0.0, term after term."""
+    total: np.ndarray = np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1]
+    return total + np.float32(0)

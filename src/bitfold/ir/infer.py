@@ -1,0 +1,427 @@
+"""Validates a graph and infers the type of every value: one rule per operation.
+
+Every message names the node, the attribute, what came and what is allowed. Nothing here is larger than the graph: a hostile
+file cannot make it allocate or run long.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from bitfold.errors import GraphError
+from bitfold.ir import ops
+from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, Uniform
+from bitfold.ir.geometry import out_size
+from bitfold.ir.graph import Constant, Graph, TensorType
+from bitfold.ir.pack import check_packed, packed_shape
+from bitfold.ir.schema import check
+
+MAX_ELEMENTS = 1 << 31  # of one value (a sample) or constant
+MAX_NODES = 1 << 14
+MAX_NAME = 512  # characters
+MAX_STEP = 1 << 16  # kernel, stride, dilation, padding
+
+
+def infer(graph: Graph) -> dict[str, TensorType]:
+    """The type of every value, inputs included, in the order of definition. GraphError if anything is wrong."""
+    _check_outside(graph)
+    types: dict[str, TensorType] = {}
+    for name, tensor in graph.inputs.items():
+        _check_input(name, tensor)
+        types[name] = tensor
+    thresholds = {node.thresholds for node in graph.nodes if isinstance(node, ops.Quantize) and isinstance(node.thresholds, str)}
+    for name, constant in graph.constants.items():
+        _check_constant(name, constant, name in thresholds)
+
+    layers: set[str] = set()
+    used: set[str] = set()
+    for node in graph.nodes:
+        if type(node) not in RULES:
+            raise GraphError(f"node {node!r:.80}: {type(node).__name__} is not an operation; allowed: {', '.join(ops.OPS)}")
+        scope = _Scope(graph, types, node)
+        check(node, type(node), scope.where)
+        _check_node_names(scope, layers)
+        result = RULES[type(node)](node, scope)
+        _check_shape(f"{scope.where}: output", result.shape, (1, 3))
+        types[node.output] = result
+        layers.add(node.name)
+        used.update(ops.constant_names(node))
+
+    if unused := graph.constants.keys() - used:
+        raise GraphError(f"constant {min(unused)!r} is used by no node")
+    for name in graph.outputs:
+        if name in graph.inputs or name not in types:
+            raise GraphError(f"output {name!r} is not made by a node")
+    return types
+
+
+# ---- what is checked before the nodes -----------------------------------------------------------------------------------------
+
+
+def _check_outside(graph: Graph) -> None:
+    """Names, counts and free text."""
+    check(graph.name, str, "graph name")
+    check(tuple(graph.outputs), tuple[str, ...], "outputs")
+    for key, text in graph.metadata.items():
+        check((key, text), tuple[str, str], "metadata")
+        if not (key + text).isascii():
+            _check_text(f"metadata {key!a}", key + text)
+    for what, count, most in (
+        ("inputs", len(graph.inputs), MAX_NODES),
+        ("nodes", len(graph.nodes), MAX_NODES),
+        ("outputs", len(graph.outputs), MAX_NODES),
+    ):
+        if not 1 <= count <= most:
+            raise GraphError(f"graph has {count} {what}; allowed: 1 to {most}")
+    if len(set(graph.outputs)) != len(graph.outputs):
+        raise GraphError("outputs: a name stands twice")
+    if both := graph.inputs.keys() & graph.constants.keys():
+        raise GraphError(f"{min(both)!r} is both an input and a constant")
+    for kind, names in (("graph", [graph.name]), ("input", graph.inputs), ("constant", graph.constants), ("output", graph.outputs)):
+        for name in names:
+            _check_name(kind, name)
+
+
+def _check_name(kind: str, name: Any) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name.startswith("__"):
+        raise GraphError(f"{kind} name {name!a:.80}: allowed: 1 to {MAX_NAME} printable characters that do not begin with two underscores")
+
+
+def _check_text(where: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GraphError(f"{where}: not valid Unicode: {error.reason}") from None
+
+
+def _check_shape(where: str, shape: tuple[int, ...], ranks: tuple[int, ...]) -> None:
+    check(shape, tuple[int, ...], where)
+    if len(shape) not in ranks:
+        raise GraphError(f"{where}: shape {shape} has rank {len(shape)}; allowed: {' or '.join(map(str, ranks))}")
+    if min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+        raise GraphError(f"{where}: shape {shape}; allowed: sizes of 1 or more, {MAX_ELEMENTS} elements at most")
+
+
+def _check_input(name: str, tensor: TensorType) -> None:
+    where = f"input {name!r}"
+    check(tensor, TensorType, where)
+    _check_shape(where, tensor.shape, (1, 3))
+    if isinstance(tensor.element, Accumulator):
+        raise GraphError(f"{where}: element is Accumulator; allowed: Float or an encoding with codes")
+    _check_scalar_scale(where, tensor.element)
+
+
+def _check_scalar_scale(where: str, element: Element) -> None:
+    """Activations have one scale and offset; only weights may have one per output channel."""
+    for part in ("scale", "offset"):
+        if isinstance(getattr(element, part, 0.0), tuple):
+            raise GraphError(f"{where}: {part} of {type(element).__name__} is per channel; allowed: one number")
+
+
+def _check_constant(name: str, constant: Constant, is_threshold: bool) -> None:
+    where = f"constant {name!r}"
+    check(constant.type, TensorType, where)
+    shape, element, data = constant.type.shape, constant.type.element, constant.data
+    coded = not isinstance(element, (Float, Accumulator))
+    _check_shape(where, shape, (1, 2, 4))
+    stored = packed_shape(shape, element) if coded else shape  # type: ignore[arg-type]
+    dtype = np.dtype(np.uint8 if coded else np.float32 if isinstance(element, Float) else np.int32)
+    if not isinstance(data, np.ndarray) or data.dtype != dtype or data.shape != stored or not data.flags.c_contiguous:
+        got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise GraphError(f"{where}: data is {got}; allowed: contiguous {dtype} {stored} for {type(element).__name__} {shape}")
+    if coded:
+        _check_codes(where, constant)
+    else:
+        _check_numbers(where, constant, is_threshold)
+
+
+def _check_codes(where: str, constant: Constant) -> None:
+    for part in ("scale", "offset"):
+        value = getattr(constant.type.element, part)
+        if isinstance(value, tuple) and len(value) != constant.type.shape[0]:
+            raise GraphError(f"{where}: {part} has {len(value)} entries; allowed: 1 or {constant.type.shape[0]}")
+    try:
+        check_packed(constant.data, constant.type)
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from None
+
+
+def _check_numbers(where: str, constant: Constant, is_threshold: bool) -> None:
+    data, element = constant.data, constant.type.element
+    low, high = data.min(), data.max()  # NaN if any entry is NaN
+    if isinstance(element, Accumulator):
+        if not max(-int(low), int(high)) <= element.bound <= 1 << 31:
+            raise GraphError(f"{where}: entries {low} to {high} with bound {element.bound}; allowed: |entry| <= bound <= 2^31")
+    elif np.isnan(low) or (not is_threshold and not (np.isfinite(low) and np.isfinite(high))):
+        raise GraphError(f"{where}: an entry is not finite; allowed: finite numbers (thresholds may be +-inf)")
+    if is_threshold and data.ndim == 2 and not (data[:, 1:] >= data[:, :-1]).all():
+        raise GraphError(f"{where}: thresholds of a row do not rise")
+
+
+def _check_node_names(scope: "_Scope", layers: set[str]) -> None:
+    node, graph = scope.node, scope.graph
+    for kind, name in (("node", node.name), ("value", node.output)):
+        _check_name(kind, name)
+    if node.name in layers:
+        raise scope.error("name", "is taken by an earlier node", "unique names")
+    if node.output in scope.types or node.output in graph.constants:
+        raise scope.error("output", f"{node.output!r} is already defined", "unique names")
+    for name in ops.input_names(node):
+        if name not in scope.types:
+            raise scope.error("inputs", f"{name!r} is not defined before this node", "inputs and outputs of earlier nodes")
+    for name in ops.constant_names(node):
+        if name not in graph.constants:
+            raise scope.error("constants", f"{name!r} does not exist", "names of constants")
+
+
+# ---- rules ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What a rule sees: the node with its inputs' types and constants."""
+
+    graph: Graph
+    types: dict[str, TensorType]
+    node: Any  # the rule's operation
+
+    @property
+    def where(self) -> str:
+        return f"{type(self.node).__name__} {self.node.name!a:.100}"
+
+    def error(self, attribute: str, got: str, allowed: str) -> GraphError:
+        return GraphError(f"{self.where}: {attribute} {got}; allowed: {allowed}")
+
+    def input(self, field: str = "x", *, rank: int | None = None) -> TensorType:
+        tensor = self.types[getattr(self.node, field)]
+        if rank is not None and len(tensor.shape) != rank:
+            raise self.error(field, f"has shape {tensor.shape}", "an image (C, H, W)" if rank == 3 else "a vector (C,)")
+        return tensor
+
+    def float_input(self, field: str = "x", *, rank: int | None = None) -> TensorType:
+        tensor = self.input(field, rank=rank)
+        if not isinstance(tensor.element, Float):
+            raise self.error(field, f"is {_kind(tensor.element)}", "float32; insert Dequantize after codes, Affine after accumulators")
+        return tensor
+
+    def range(self, attribute: str, values: tuple[int, ...], low: int, high: int = MAX_STEP) -> None:
+        if not all(low <= value <= high for value in values):
+            raise self.error(attribute, f"is {values if len(values) > 1 else values[0]}", f"{low} to {high}")
+
+    def floats(self, attribute: str, name: str | None, *shapes: tuple[int, ...]) -> None:
+        """A float32 constant (or None) of one of the shapes."""
+        if name is None:
+            return
+        tensor = self.graph.constants[name].type
+        if not isinstance(tensor.element, Float) or tensor.shape not in shapes:
+            allowed = " or ".join(map(str, shapes))
+            raise self.error(attribute, f"{name!r} is {_kind(tensor.element)} {tensor.shape}", f"float32 {allowed}")
+
+
+def _kind(element: Element) -> str:
+    return {Float: "float32", Accumulator: "int32"}.get(type(element), f"{type(element).__name__} codes")
+
+
+def _largest(element: Coded) -> int:
+    return max(-element.min_code, element.max_code)
+
+
+def _levels(encoding: Coded) -> int:
+    return 1 << encoding.bits if isinstance(encoding, Uniform) else len(encoding.alphabet())
+
+
+def _core(s: _Scope, taps: int, out_channels: int) -> Element:
+    """Element type of Conv and Linear: the product of x and weight with ``taps`` terms, and the epilogue."""
+    x, weight = s.types[s.node.x].element, s.graph.constants[s.node.weight].type.element
+    if isinstance(x, Accumulator):
+        raise s.error("x", "is int32", "float32 or codes; insert Quantize or Affine")
+    if isinstance(weight, Accumulator):
+        raise s.error("weight", "is int32", "float32 or codes")
+    if isinstance(weight, Float) and not isinstance(x, Float):
+        raise s.error("weight", f"is float32 but x is {_kind(x)}", "codes with codes; insert Dequantize before this node")
+    exact = not isinstance(x, Float) and not isinstance(weight, Float)
+    epilogue = s.node.epilogue
+    for field in ("mul", "bias", "patch_mul", "weight_mul", "tap_mul") if epilogue else ():
+        name = getattr(epilogue, field)
+        if name is not None and not exact and field not in ("mul", "bias"):
+            raise s.error(f"epilogue.{field}", f"is {name!r} but x is {_kind(x)}", "None unless x and weight both have codes")
+        s.floats(f"epilogue.{field}", name, (out_channels,))
+    if not exact:
+        return Float()
+    bound = taps * _largest(x) * _largest(weight)  # type: ignore[arg-type]
+    if bound >= 1 << 31:
+        raise s.error("weight", f"and x make accumulators up to {bound}", "less than 2^31; use fewer bits or channels")
+    return Float() if epilogue is not None else Accumulator(bound)
+
+
+def _conv(node: ops.Conv, s: _Scope) -> TensorType:
+    channels, *size = s.input(rank=3).shape
+    weight = s.graph.constants[node.weight].type.shape
+    if len(weight) != 4:
+        raise s.error("weight", f"{node.weight!r} has shape {weight}", "(O, C / groups, KH, KW)")
+    out_channels, in_channels, *kernel = weight
+    s.range("stride", node.stride, 1)
+    s.range("padding", node.padding, 0)
+    s.range("dilation", node.dilation, 1)
+    s.range("kernel", tuple(kernel), 1)
+    if node.groups < 1 or channels % node.groups or out_channels % node.groups:
+        raise s.error("groups", f"is {node.groups}", f"divisors of both {channels} input and {out_channels} output channels")
+    if in_channels != channels // node.groups:
+        raise s.error("weight", f"{node.weight!r} has {in_channels} input channels", f"{channels // node.groups} (C / groups)")
+    out = [out_size(size[i], kernel[i], node.stride[i], node.padding[i], node.padding[i], node.dilation[i]) for i in (0, 1)]
+    if min(out) < 1:
+        raise s.error("weight", f"kernel {tuple(kernel)} does not fit into the padded input {tuple(size)}", "kernels that fit")
+    return TensorType((out_channels, *out), _core(s, prod(weight[1:]), out_channels))
+
+
+def _linear(node: ops.Linear, s: _Scope) -> TensorType:
+    (channels,) = s.input(rank=1).shape
+    weight = s.graph.constants[node.weight].type.shape
+    if len(weight) != 2 or weight[1] != channels:
+        raise s.error("weight", f"{node.weight!r} has shape {weight}", f"(O, {channels})")
+    return TensorType((weight[0],), _core(s, channels, weight[0]))
+
+
+def _quantize(node: ops.Quantize, s: _Scope) -> TensorType:
+    x = s.input()
+    if not isinstance(x.element, (Float, Accumulator)):
+        raise s.error("x", f"is {_kind(x.element)}", "float32 or int32; insert Dequantize")
+    _check_scalar_scale(f"{s.where}: encoding", node.encoding)
+    thresholds = s.graph.constants[node.thresholds].type
+    shapes = [(rows, _levels(node.encoding) - 1) for rows in (x.shape[0], 1)]
+    if type(thresholds.element) is not type(x.element) or thresholds.shape not in shapes:
+        got = f"{node.thresholds!r} is {_kind(thresholds.element)} {thresholds.shape}"
+        raise s.error("thresholds", got, f"{_kind(x.element)} {shapes[0]} or {shapes[1]}")
+    if node.descending is not None:
+        flags = s.graph.constants[node.descending].type
+        if not isinstance(flags.element, Binary) or flags.shape != (x.shape[0],):
+            got = f"{node.descending!r} is {_kind(flags.element)} {flags.shape}"
+            raise s.error("descending", got, f"Binary codes ({x.shape[0]},)")
+    return TensorType(x.shape, node.encoding)
+
+
+def _dequantize(node: ops.Dequantize, s: _Scope) -> TensorType:
+    x = s.input()
+    if isinstance(x.element, (Float, Accumulator)):
+        raise s.error("x", f"is {_kind(x.element)}", "codes")
+    return TensorType(x.shape, Float())
+
+
+def _affine(node: ops.Affine, s: _Scope) -> TensorType:
+    x = s.input()
+    if not isinstance(x.element, (Float, Accumulator)):
+        raise s.error("x", f"is {_kind(x.element)}", "float32 or int32; insert Dequantize")
+    s.floats("mul", node.mul, x.shape[:1])
+    s.floats("bias", node.bias, x.shape[:1])
+    return TensorType(x.shape, Float())
+
+
+def _add_or_mul(node: ops.Add | ops.Mul, s: _Scope) -> TensorType:
+    a, b = s.float_input("a"), s.float_input("b")
+    shapes = [a.shape]
+    if len(a.shape) == 3:
+        shapes += [(a.shape[0], 1, 1), (1, *a.shape[1:])]
+    if b.shape not in shapes:
+        raise s.error("b", f"has shape {b.shape}", " or ".join(map(str, shapes)))
+    return a
+
+
+def _clamp(node: ops.Clamp, s: _Scope) -> TensorType:
+    if node.low is not None and node.high is not None and node.low > node.high:
+        raise s.error("low", f"is {node.low}, above high, which is {node.high}", "low <= high")
+    return s.float_input()
+
+
+def _two_slope(node: ops.TwoSlope, s: _Scope) -> TensorType:
+    x = s.float_input()
+    for field in node.CONSTANTS:
+        s.floats(field, getattr(node, field), x.shape[:1], (1,))
+    return x
+
+
+def _float_to_float(node: ops.Node, s: _Scope) -> TensorType:
+    return s.float_input()
+
+
+def _pooled(node: ops.MaxPool | ops.AvgPool, s: _Scope, dilation: ops.Pair) -> tuple[int, ...]:
+    channels, *size = s.input(rank=3).shape
+    s.range("kernel", node.kernel, 1)
+    s.range("stride", node.stride, 1)
+    s.range("padding", node.padding, 0)
+    s.range("dilation", dilation, 1)
+    out = []
+    for i in (0, 1):
+        before, after, reach = node.padding[i], node.padding[i + 2], dilation[i] * (node.kernel[i] - 1)
+        count = out_size(size[i], node.kernel[i], node.stride[i], before, after, dilation[i])
+        if count < 1:
+            raise s.error("kernel", f"{node.kernel} does not fit into the padded input {tuple(size)}", "kernels that fit")
+        if before > reach or (count - 1) * node.stride[i] - before >= size[i] or (before and dilation[i] > size[i]):
+            raise s.error("padding", f"{node.padding} leaves a window without any pixel", "windows that each hold a pixel")
+        out.append(count)
+    return (channels, *out)
+
+
+def _max_pool(node: ops.MaxPool, s: _Scope) -> TensorType:
+    return TensorType(_pooled(node, s, node.dilation), s.input().element)
+
+
+def _avg_pool(node: ops.AvgPool, s: _Scope) -> TensorType:
+    return TensorType(_pooled(node, s, (1, 1)), s.float_input().element)
+
+
+def _mean(node: ops.Mean, s: _Scope) -> TensorType:
+    channels, height, width = s.float_input(rank=3).shape
+    if node.over not in ("space", "channels"):
+        raise s.error("over", f"is {node.over!a:.40}", "'space' or 'channels'")
+    return TensorType((channels, 1, 1) if node.over == "space" else (1, height, width), Float())
+
+
+def _flatten(node: ops.Flatten, s: _Scope) -> TensorType:
+    x = s.input(rank=3)
+    return TensorType((prod(x.shape),), x.element)
+
+
+def _concat(node: ops.Concat, s: _Scope) -> TensorType:
+    parts = [s.types[name] for name in node.xs]
+    if not parts:
+        raise s.error("xs", "is empty", "one value or more")
+    first = parts[0]
+    for name, part in zip(node.xs, parts, strict=True):
+        same_kind = part.element == first.element or (isinstance(part.element, Accumulator) and isinstance(first.element, Accumulator))
+        if not same_kind or part.shape[1:] != first.shape[1:] or len(part.shape) != len(first.shape):
+            raise s.error("xs", f"{name!r} is {part}", f"the element type and image size of {node.xs[0]!r}, {first}")
+    element: Element = first.element
+    if isinstance(element, Accumulator):
+        element = Accumulator(max(part.element.bound for part in parts if isinstance(part.element, Accumulator)))
+    return TensorType((sum(part.shape[0] for part in parts), *first.shape[1:]), element)
+
+
+def _pad_channels(node: ops.PadChannels, s: _Scope) -> TensorType:
+    x = s.float_input()
+    s.range("before", (node.before,), 0, MAX_ELEMENTS)
+    s.range("after", (node.after,), 0, MAX_ELEMENTS)
+    return TensorType((node.before + x.shape[0] + node.after, *x.shape[1:]), Float())
+
+
+RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
+    ops.Conv: _conv,
+    ops.Linear: _linear,
+    ops.Quantize: _quantize,
+    ops.Dequantize: _dequantize,
+    ops.Affine: _affine,
+    ops.Add: _add_or_mul,
+    ops.Mul: _add_or_mul,
+    ops.Clamp: _clamp,
+    ops.TwoSlope: _two_slope,
+    ops.Abs: _float_to_float,
+    ops.Softmax: _float_to_float,
+    ops.MaxPool: _max_pool,
+    ops.AvgPool: _avg_pool,
+    ops.Mean: _mean,
+    ops.Flatten: _flatten,
+    ops.Concat: _concat,
+    ops.PadChannels: _pad_channels,
+}
