@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.swap import replace_modules
 from bitfold.quantizers.base import along
 
 PLAIN = (nn.ReLU, nn.Hardtanh, nn.PReLU)  # nn.ReLU6 is a Hardtanh
@@ -65,9 +66,7 @@ def replace_activations(model: nn.Module, make: Callable[[int, int], nn.Module])
         width = _out_width(module) or width
         if isinstance(module, nn.Conv2d | nn.Linear):
             device, dtype = module.weight.device, module.weight.dtype
-    places = [(parent, name, new[child]) for parent in model.modules() for name, child in parent._modules.items() if child in new]
-    for parent, name, module in places:
-        setattr(parent, name, module)
+    replace_modules(model, new)
     return len(new)
 
 

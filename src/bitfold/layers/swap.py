@@ -1,6 +1,6 @@
 """Swaps conv and linear layers for their Quant twins, which carry a method's quantisers."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from torch import nn
@@ -67,15 +67,16 @@ def swap(model: nn.Module, method: Slots, keep_float: Collection[str] = ()) -> n
         found = ", ".join(f"{n or '(the model itself)'}: {r}" for n, r in all_roles.items()) or "no conv or linear layer"
         raise ConfigError(f"{type(method).__name__}: nothing to quantise; found {found}; set first/last/shortcut, or fewer keep_float")
     twins = {known[name]: _twin(name, known[name], role, method) for name, role in eligible.items()}
-    for parent, child_name, child in _edges(model):
-        if child in twins:
-            setattr(parent, child_name, twins[child])
+    replace_modules(model, twins)
     return twins.get(model, model)
 
 
-def _edges(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """(parent, attribute, child) for every place a module is held in; a shared module has several."""
-    return iter([(parent, name, child) for parent in model.modules() for name, child in parent._modules.items() if child is not None])
+def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Puts ``new[child]`` in every place that holds ``child`` (a shared module has several); not for the model itself."""
+    places = [(parent, name, child) for parent in model.modules() for name, child in parent._modules.items()]
+    for parent, name, child in places:
+        if child in new:
+            setattr(parent, name, new[child])
 
 
 def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> nn.Module:
