@@ -1,0 +1,50 @@
+"""Where a number stopped being finite: the batch is run once more with a hook on every module."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def locate(model: nn.Module, loss: Callable[[], Tensor]) -> str:
+    """Names the first parameter, module output or gradient that is not finite. ``loss`` recomputes the step's loss on ``model``.
+
+    A hook on a module runs after those on its children, so the first one to fire names the innermost module that computed the value.
+    """
+    for name, t in (*model.named_parameters(), *model.named_buffers()):
+        if t.is_floating_point() and not torch.isfinite(t).all():
+            return f"parameter or buffer {name!r} (before this step)"
+    found: list[str] = []
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_hook(_forward_hook(name, found)))
+    for name, parameter in model.named_parameters():
+        hooks.append(parameter.register_hook(_gradient_hook(name, found)))
+    try:
+        value = loss()
+        if found:
+            return found[0]
+        if not torch.isfinite(value):
+            return "the loss itself (every module's output is finite)"
+        value.backward()
+        return found[0] if found else "a step that did not repeat itself (all values are finite in a second pass)"
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.zero_grad(set_to_none=True)
+
+
+def _forward_hook(name: str, found: list[str]) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: object, output: object) -> None:
+        if not found and isinstance(output, Tensor) and not torch.isfinite(output).all():
+            found.append(f"the output of module {name!r} ({type(module).__name__})")
+
+    return hook
+
+
+def _gradient_hook(name: str, found: list[str]) -> Callable[[Tensor], None]:
+    def hook(gradient: Tensor) -> None:
+        if not found and not torch.isfinite(gradient).all():
+            found.append(f"the gradient of parameter {name!r}")
+
+    return hook

@@ -1,0 +1,45 @@
+"""BatchNorm over the batch of all processes, on any device: PyTorch's own SyncBatchNorm needs a GPU."""
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class _Synced(nn.modules.batchnorm._BatchNorm):
+    """Training statistics are sums over all processes; evaluation and everything else is PyTorch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not self.track_running_stats:
+            return cast(Tensor, super().forward(input))
+        assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        dims = [d for d in range(input.ndim) if d != 1]
+        count = input.numel() / input.shape[1]
+        sums = torch.cat([input.sum(dims), input.new_tensor([count])])
+        sums = all_reduce(sums)
+        total = sums[-1].detach()
+        mean = sums[:-1] / total
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        centred = input - mean.view(shape)
+        # a second exchange instead of mean(x^2) - mean(x)^2, which cancels badly
+        var = all_reduce(centred.square().sum(dims)) / total
+        with torch.no_grad():
+            factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean, factor)
+            self.running_var.lerp_(var * total / (total - 1), factor)
+        y = centred * torch.rsqrt(var + self.eps).view(shape)
+        return y if self.weight is None else y * self.weight.view(shape) + self.bias.view(shape)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+def synchronise(model: nn.Module) -> None:
+    """Every BatchNorm1d and BatchNorm2d of ``model`` counts all processes' samples from now on. In place; names and parameters stay."""
+    assert dist.is_initialized()
+    for module in model.modules():
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            module.__class__ = _Synced
