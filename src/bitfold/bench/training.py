@@ -1,0 +1,76 @@
+"""Step time of a binarised network against its float twin: forward, loss, backward, optimiser step, method hooks."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import bitfold
+from bitfold import methods, models
+from bitfold.bench import rows
+from bitfold.bench.peers.pytorch import threads as torch_threads
+from bitfold.bench.rows import Row
+from bitfold.bench.timing import compare
+from bitfold.errors import unknown
+
+MODES = ("eager", "compile")
+
+
+def run(
+    model: str = "resnet20",
+    method: str = "adabin",
+    modes: Sequence[str] = MODES,
+    batch: int = 128,
+    threads: int = 1,
+    image: tuple[int, int, int] = (3, 32, 32),
+    repeats: int = 15,
+    say: Callable[[str], None] = lambda words: None,
+) -> list[Row]:
+    """Rows "float eager", "adabin eager", "float compile", "adabin compile" (as ``modes`` ask), all timed interleaved on the CPU.
+
+    The low-bit rows carry ``times_float``: their median over the float twin's in the same mode.
+    """
+    for mode in modes:
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES)
+    steps: dict[str, Callable[[], None]] = {}
+    with torch_threads(threads):
+        for mode in modes:
+            for name in ("float", method):
+                say(f"{model}: preparing {name}, {mode}")
+                steps[f"{name} {mode}"] = _step(model, name, mode, batch, image)
+                steps[f"{name} {mode}"]()  # compiles
+        say(f"{model}: timing {len(steps)} kinds of step, batch {batch}, {threads} threads")
+        times = compare(steps, repeats=repeats, warmup=1, min_time=0.01, max_time=300.0)
+    stamp = rows.stamp()
+    made = []
+    for contestant, timing in times.items():
+        name, mode = contestant.split()
+        details = {} if name == "float" else {"times_float": timing.median_us / times[f"float {mode}"].median_us}
+        row = Row(
+            bench="training", subject=model, contestant=contestant, threads=threads, batch=batch, timing=timing, details=details, **stamp
+        )
+        made.append(row)
+    return made
+
+
+def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple[int, int, int]) -> Callable[[], None]:
+    """One training step as the recipes' loop does it, on a batch of random pictures."""
+    torch.manual_seed(0)
+    method = methods.get(method_name)
+    model: nn.Module = bitfold.apply(models.create(model_name, num_classes=10), method).train()
+    optimizer = torch.optim.SGD(method.param_groups(model, weight_decay=1e-4), lr=1e-3, momentum=0.9)
+    x, labels = torch.randn(batch, *image), torch.randint(0, 10, (batch,))
+    forward = torch.compile(model) if mode == "compile" else model
+
+    def step() -> None:
+        method.before_step(model, progress=0.5)
+        outputs = forward(x)
+        loss = method.loss(model, (x, labels), outputs, None, F.cross_entropy(outputs, labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_step(model, progress=0.5)
+
+    return step
