@@ -2,10 +2,12 @@
 #include <nanobind/nanobind.h>
 
 #include "base/cpu.h"
+#include "python/bind_kernels.h"
 
 namespace nb = nanobind;
 
 NB_MODULE(_core, m) {
   m.def("detected_isa", [] { return bitfold::isa_name(bitfold::detected_isa()); }, "Best instruction set of this CPU.");
   m.def("active_isa", [] { return bitfold::isa_name(bitfold::active_isa()); }, "The same, capped by BITFOLD_ISA.");
+  bitfold::bind_kernels(m);
 }
