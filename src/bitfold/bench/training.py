@@ -60,8 +60,9 @@ def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple
     torch.manual_seed(0)
     method = methods.get(method_name)
     model: nn.Module = bitfold.apply(models.create(model_name, num_classes=10), method).train()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(method.param_groups(model, weight_decay=1e-4), lr=1e-3, momentum=0.9)
-    x, labels = torch.randn(batch, *image), torch.randint(0, 10, (batch,))
+    x, labels = torch.randn(batch, *image).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (batch,))
     forward = torch.compile(model) if mode == "compile" else model
 
     def step() -> None:
