@@ -1,0 +1,303 @@
+"""Converters of functions and tensor methods. Each takes the Call, then what the user wrote; Steps stand for data.
+
+``FUNCTIONS`` and ``METHODS`` at the end are the whole list. Anything else is refused by name.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bitfold.export.steps import Call, Step
+from bitfold.ir import ops
+
+Size = int | tuple[int, int]
+
+
+def pair(value: Size) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
+# ---- elementwise
+
+
+def clamp(call: Call, x: Step, min: float | None = None, max: float | None = None) -> Step:  # torch's own argument names
+    for bound in (min, max):
+        if bound is not None and not isinstance(bound, int | float):
+            raise call.refuse(f"a bound is {bound!r}; allowed: numbers")
+    return call.elementwise(ops.Clamp, x, low=None if min is None else float(min), high=None if max is None else float(max))
+
+
+def relu(call: Call, x: Step, inplace: bool = False) -> Step:
+    return clamp(call, x, 0.0)
+
+
+def relu6(call: Call, x: Step, inplace: bool = False) -> Step:
+    return clamp(call, x, 0.0, 6.0)
+
+
+def hardtanh(call: Call, x: Step, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Step:
+    return clamp(call, x, min_val, max_val)
+
+
+def clamp_min(call: Call, x: Step, min: float) -> Step:
+    return clamp(call, x, min)
+
+
+def clamp_max(call: Call, x: Step, max: float) -> Step:
+    return clamp(call, x, None, max)
+
+
+def leaky_relu(call: Call, x: Step, negative_slope: float = 0.01, inplace: bool = False) -> Step:
+    return call.elementwise(ops.TwoSlope, x, neg=np.array([negative_slope], np.float64))
+
+
+def prelu(call: Call, x: Step, weight: object) -> Step:
+    return call.elementwise(ops.TwoSlope, x, neg=call.float_tensor(weight, "the slope").reshape(-1))
+
+
+def absolute(call: Call, x: Step) -> Step:
+    return call.step(ops.Abs, x)
+
+
+def negative(call: Call, x: Step) -> Step:
+    return affine(call, x, -1.0, 0.0)
+
+
+def identity(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
+    return x
+
+
+def dropout(call: Call, x: Step, p: float = 0.5, training: bool = False, inplace: bool = False) -> Step:
+    if training:
+        raise call.refuse("has training=True written into it; pass training=self.training")
+    return x
+
+
+def softmax(call: Call, x: Step, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> Step:
+    if dim is None or dim % (1 + len(x.shape)) != 1 or dtype is not None:
+        raise call.refuse(f"dim={dim}, dtype={dtype}; allowed: dim=1 (classes or channels), no dtype")
+    return call.step(ops.Softmax, x)
+
+
+# ---- arithmetic of two operands
+
+
+def affine(call: Call, x: Step, mul: np.ndarray | float, bias: np.ndarray | float) -> Step:
+    channels = x.shape[0]
+    return call.elementwise(ops.Affine, x, mul=np.broadcast_to(mul, channels), bias=np.broadcast_to(bias, channels))
+
+
+def _per_channel(call: Call, x: Step, operand: object) -> np.ndarray:
+    """A constant operand as float64 of shape (1,) or (C,)."""
+    array = call.float_tensor(operand, "the other operand")
+    rank = len(x.shape) + 1
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if array.ndim > rank or shape[1] not in (1, x.shape[0]) or math.prod(shape) != shape[1]:
+        raise call.refuse(f"the constant operand has shape {array.shape}; allowed: one number, or one per channel ({x.shape[0]})")
+    return array.reshape(-1)
+
+
+def _two_data(call: Call, op: type[ops.Node], a: Step, b: Step) -> Step:
+    """a and b of one shape, or one of them (C, 1, 1), (1, H, W) or, beside a vector, (1,)."""
+    if a.shape != call.shape:
+        a, b = b, a
+    c, *space = call.shape
+    if b.shape == (1,) and not space:  # the IR has no such broadcast: a column of ones copies the number to every channel
+        b = Step(ops.Linear, f"{call.path}.broadcast", (b,), call.shape, {"weight": np.ones((c, 1))})
+    if a.shape != call.shape or (b.shape != a.shape and (len(space) != 2 or b.shape not in ((c, 1, 1), (1, *space)))):
+        raise call.refuse(f"shapes {a.shape} and {b.shape}; allowed: equal, or one of them (C, 1, 1) or (1, H, W)")
+    return call.step(op, a, b)
+
+
+def add(call: Call, a: Any, b: Any, *, alpha: float = 1) -> Step:
+    if alpha != 1:
+        raise call.refuse(f"alpha={alpha}; allowed: 1")
+    if isinstance(a, Step) and isinstance(b, Step):
+        return _two_data(call, ops.Add, a, b)
+    x, constant = (a, b) if isinstance(a, Step) else (b, a)
+    return affine(call, x, 1.0, _per_channel(call, x, constant))
+
+
+def sub(call: Call, a: Any, b: Any, *, alpha: float = 1) -> Step:
+    if alpha != 1:
+        raise call.refuse(f"alpha={alpha}; allowed: 1")
+    if isinstance(a, Step) and isinstance(b, Step):
+        minus = Step(ops.Affine, f"{call.path}.negative", (b,), b.shape, {"mul": np.full(b.shape[0], -1.0), "bias": np.zeros(b.shape[0])})
+        return _two_data(call, ops.Add, a, minus)
+    if isinstance(a, Step):
+        return affine(call, a, 1.0, -_per_channel(call, a, b))
+    return affine(call, b, -1.0, _per_channel(call, b, a))
+
+
+def mul(call: Call, a: Any, b: Any) -> Step:
+    if isinstance(a, Step) and isinstance(b, Step):
+        return _two_data(call, ops.Mul, a, b)
+    x, constant = (a, b) if isinstance(a, Step) else (b, a)
+    return affine(call, x, _per_channel(call, x, constant), 0.0)
+
+
+def div(call: Call, a: Any, b: Any, *, rounding_mode: str | None = None) -> Step:
+    if not isinstance(a, Step) or isinstance(b, Step) or rounding_mode is not None:
+        raise call.refuse("allowed: data divided by a constant, without rounding_mode")
+    return affine(call, a, 1.0 / _per_channel(call, a, b), 0.0)
+
+
+# ---- pooling and means
+
+
+def _image(call: Call, x: Step) -> tuple[int, int]:
+    if len(x.shape) != 3:
+        raise call.refuse(f"the input has shape {x.shape} per sample; allowed: (channels, height, width)")
+    return x.shape[1], x.shape[2]
+
+
+def _margins(call: Call, x: Step, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], dilation: tuple[int, int]) -> Any:
+    """(top, left, bottom, right): ceil mode reaches beyond the padding at the bottom and the right."""
+    size = _image(call, x)
+    reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(call.shape[1:], stride, dilation, kernel, strict=True)]
+    end = [max(p, r - n - p) for p, r, n in zip(pad, reach, size, strict=True)]
+    return (*pad, *end)
+
+
+def max_pool2d(
+    call: Call,
+    x: Step,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Step:
+    if return_indices:
+        raise call.refuse("return_indices=True; allowed: False")
+    kernel, step = pair(kernel_size), pair(stride if stride is not None else kernel_size)
+    margins = _margins(call, x, kernel, step, pair(padding), pair(dilation))
+    return call.step(ops.MaxPool, x, kernel=kernel, stride=step, padding=margins, dilation=pair(dilation))
+
+
+def avg_pool2d(
+    call: Call,
+    x: Step,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Step:
+    if divisor_override is not None:
+        raise call.refuse(f"divisor_override={divisor_override}; allowed: None")
+    kernel, step, pad = pair(kernel_size), pair(stride if stride is not None else kernel_size), pair(padding)
+    margins = _margins(call, x, kernel, step, pad, (1, 1))
+    if count_include_pad and any(pad) and margins[2:] != pad:
+        raise call.refuse("ceil_mode, padding and count_include_pad together, with a last window beyond the padding; drop one of them")
+    return call.step(ops.AvgPool, x, kernel=kernel, stride=step, padding=margins, count_padding=count_include_pad and any(pad))
+
+
+def adaptive_avg_pool2d(call: Call, x: Step, output_size: Any) -> Step:
+    if call.shape[1:] == (1, 1):
+        _image(call, x)
+        return call.step(ops.Mean, x, over="space")
+    window = _even_window(call, x)
+    return call.step(ops.AvgPool, x, kernel=window, stride=window)
+
+
+def adaptive_max_pool2d(call: Call, x: Step, output_size: Any, return_indices: bool = False) -> Step:
+    if return_indices:
+        raise call.refuse("return_indices=True; allowed: False")
+    window = _even_window(call, x)
+    return call.step(ops.MaxPool, x, kernel=window, stride=window)
+
+
+def _even_window(call: Call, x: Step) -> tuple[int, int]:
+    (h, w), (oh, ow) = _image(call, x), call.shape[1:]
+    if h % oh or w % ow:
+        raise call.refuse(f"{h}x{w} does not divide evenly into {oh}x{ow}; allowed: sizes that divide")
+    return h // oh, w // ow
+
+
+def mean(call: Call, x: Step, dim: Any = None, keepdim: bool = False, *, dtype: object = None) -> Step:
+    axes = tuple(sorted(d % (len(x.shape) + 1) for d in ((dim,) if isinstance(dim, int) else dim or ())))
+    if len(x.shape) == 3 and dtype is None:
+        if axes == (2, 3):
+            space = Step(ops.Mean, call.path, (x,), (x.shape[0], 1, 1), {"over": "space"})
+            return space if keepdim else Step(ops.Flatten, f"{call.path}.flatten", (space,), call.shape, torch=call.torch)
+        if axes == (1,) and keepdim:
+            return call.step(ops.Mean, x, over="channels")
+    if len(x.shape) == 1 and axes == (1,) and keepdim and dtype is None:
+        return call.step(ops.Linear, x, weight=np.full((1, x.shape[0]), 1.0 / x.shape[0]))
+    raise call.refuse(f"dim={dim}, keepdim={keepdim} of {x.shape}; allowed: over height and width, or channels with keepdim=True")
+
+
+# ---- shape
+
+
+def reshape(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
+    """view, reshape, flatten, squeeze ...: whatever was written, the shape that came out decides."""
+    if call.shape == x.shape:
+        return x
+    if call.shape == (math.prod(x.shape),):
+        return call.step(ops.Flatten, x)
+    raise call.refuse(f"turns {x.shape} into {call.shape} per sample; allowed: the same shape, or ({math.prod(x.shape)},)")
+
+
+def getitem(call: Call, x: Step, index: Any) -> Step:
+    """Subsampling of rows and columns, x[:, :, ::s, ::t]."""
+    index = index if isinstance(index, tuple) else (index,)
+    plain = all(isinstance(i, slice) and i.start in (None, 0) and i.stop is None for i in index)
+    steps = [i.step if i.step is not None else 1 for i in index] if plain else []
+    if not plain or Ellipsis in index or len(index) > 4 or any(s != 1 for s in steps[:2]) or len(x.shape) != 3:
+        raise call.refuse(f"index {index}; allowed: x[:, :, ::s, ::t] of an image")
+    stride = (*(steps + [1] * 4)[2:4],)
+    return call.step(ops.MaxPool, x, kernel=(1, 1), stride=stride)
+
+
+def cat(call: Call, tensors: Any, dim: int = 0) -> Step:
+    steps = list(tensors)
+    if not all(isinstance(s, Step) for s in steps) or dim % (1 + len(call.shape)) != 1:
+        raise call.refuse(f"dim={dim}; allowed: data along channels (dim=1)")
+    return call.step(ops.Concat, *steps)
+
+
+def pad(call: Call, x: Step, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Step:
+    around = (*pad, *(0,) * 6)[:6]
+    if mode != "constant" or value not in (None, 0) or any(around[:4]) or len(pad) > 6 or len(x.shape) != 3 or min(around) < 0:
+        raise call.refuse(
+            f"pad={pad}, mode={mode!r}, value={value}; allowed: zero channels, pad=(0, 0, 0, 0, before, after); "
+            "rows and columns are padded by the convolution or the pooling"
+        )
+    return call.step(ops.PadChannels, x, before=around[4], after=around[5])
+
+
+_NAMED: dict[str, Callable[..., Step]] = {
+    **{"relu": relu, "relu_": relu, "clamp": clamp, "clamp_": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
+    **{"abs": absolute, "neg": negative, "add": add, "add_": add, "sub": sub, "mul": mul, "mul_": mul, "div": div, "prelu": prelu},
+    **{"mean": mean, "flatten": reshape, "reshape": reshape, "squeeze": reshape, "softmax": softmax},
+}
+METHODS: dict[Any, Callable[..., Step]] = {
+    **_NAMED,
+    **{"view": reshape, "contiguous": identity, "detach": identity, "clone": identity},
+}
+FUNCTIONS: dict[Any, Callable[..., Step]] = {
+    **{getattr(torch, name): convert for name, convert in _NAMED.items() if hasattr(torch, name)},
+    **{F.relu: relu, F.relu6: relu6, F.hardtanh: hardtanh, F.leaky_relu: leaky_relu, F.prelu: prelu},
+    **{F.softmax: softmax, F.dropout: dropout, F.dropout2d: dropout, F.pad: pad},
+    **{F.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
+    **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
+    **{operator.add: add, operator.sub: sub, operator.mul: mul, operator.truediv: div, operator.neg: negative, abs: absolute},
+    **{operator.getitem: getitem, torch.cat: cat, torch.concat: cat},
+}
+_HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"
+_MOVE = "would move the channels; allowed: layouts with the batch first and channels second"
+REFUSED: dict[str, str] = {
+    **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
+    **{"permute": _MOVE, "transpose": _MOVE, "movedim": _MOVE, "swapaxes": _MOVE},
+    **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
+    **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d"},
+}

@@ -1,0 +1,44 @@
+"""``bitfold.export``: a trained PyTorch model becomes an ``ir.Graph``."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bitfold.errors import ExportError
+from bitfold.export.builder import Builder
+from bitfold.export.lower import Lowering, input_types
+from bitfold.export.trace import trace
+from bitfold.ir.graph import Graph
+
+
+def export(
+    model: nn.Module, example: Tensor | tuple[Tensor, ...], *, name: str | None = None, metadata: Mapping[str, str] | None = None
+) -> Graph:
+    """Folds ``model``, as it answers in eval mode, into codes, integer cores and epilogues.
+
+    ``example``: an input as the model takes it, batch in front (its first sample is used), or a tuple for several inputs; it fixes
+    the shapes. ``metadata``: free text for the file. The model itself is not changed. Raises ExportError, naming module and reason,
+    for anything that has no exact place in the IR; nothing is left in float that a quantiser says has codes.
+    """
+    examples = (example,) if isinstance(example, Tensor) else tuple(example)
+    for x in examples:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim not in (2, 4) or len(x) < 1:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width)")
+    model = frozen_copy(model)
+    with torch.no_grad():
+        steps, outputs = trace(model, tuple(x.detach().cpu() for x in examples))
+        builder = Builder(input_types(steps))
+        made = Lowering(builder, steps, outputs).run()
+    return builder.graph(made, name if name is not None else type(model).__name__, dict(metadata or {}))
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy in eval mode on the CPU; a compiled model is unwrapped. ExportError for parameters that are not float32."""
+    model = copy.deepcopy(getattr(model, "_orig_mod", model)).cpu().eval()
+    for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ExportError(f"export: {path!r} is {tensor.dtype}; allowed: torch.float32; call model.float() first")
+    return model
