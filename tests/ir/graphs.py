@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bitfold.ir import ops
 from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
+from bitfold.ir.infer import infer_node
 
 CHANNELS = (1, 2, 3, 4, 7, 8, 9, 12, 16, 33, 64, 65)
 SIZES = (1, 2, 3, 5, 6, 8, 9)
@@ -111,9 +112,9 @@ class _Builder:
 
     def put(self, op: type[ops.Node], **fields) -> None:  # type: ignore[no-untyped-def]
         i = len(self.nodes)
-        self.nodes.append(op(name=f"layer{i}.{op.__name__.lower()}", output=f"v{i}", **fields))
-        probe = Graph(self.inputs, tuple(self.nodes), (f"v{i}",), self.constants)
-        self.types = dict(probe.types)
+        node = op(name=f"layer{i}.{op.__name__.lower()}", output=f"v{i}", **fields)
+        self.types[node.output] = infer_node(node, self.types, self.constants)
+        self.nodes.append(node)
 
     # ---- operations ---------------------------------------------------------------------------------------------------------
 

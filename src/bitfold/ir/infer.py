@@ -4,7 +4,7 @@ Every message names the node, the attribute, what came and what is allowed. Noth
 file cannot make it allocate or run long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,7 +17,7 @@ from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, Unif
 from bitfold.ir.geometry import out_size
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.pack import check_packed, packed_shape
-from bitfold.ir.schema import check
+from bitfold.ir.schema import check, short
 
 MAX_ELEMENTS = 1 << 31  # of one value (a sample) or constant
 MAX_NODES = 1 << 14
@@ -39,14 +39,9 @@ def infer(graph: Graph) -> dict[str, TensorType]:
     layers: set[str] = set()
     used: set[str] = set()
     for node in graph.nodes:
-        if type(node) not in RULES:
-            raise GraphError(f"node {node!r:.80}: {type(node).__name__} is not an operation; allowed: {', '.join(ops.OPS)}")
-        scope = _Scope(graph, types, node)
-        check(node, type(node), scope.where)
-        _check_node_names(scope, layers)
-        result = RULES[type(node)](node, scope)
-        _check_shape(f"{scope.where}: output", result.shape, (1, 3))
-        types[node.output] = result
+        types[node.output] = infer_node(node, types, graph.constants)
+        if node.name in layers:
+            raise GraphError(f"{type(node).__name__} {node.name!r}: name is taken by an earlier node; allowed: unique names")
         layers.add(node.name)
         used.update(ops.constant_names(node))
 
@@ -56,6 +51,18 @@ def infer(graph: Graph) -> dict[str, TensorType]:
         if name in graph.inputs or name not in types:
             raise GraphError(f"output {name!r} is not made by a node")
     return types
+
+
+def infer_node(node: ops.Node, types: Mapping[str, TensorType], constants: Mapping[str, Constant]) -> TensorType:
+    """The type of the value that one node makes from the values defined so far. GraphError if anything about it is wrong."""
+    if type(node) not in RULES:
+        raise GraphError(f"node {short(node)}: {type(node).__name__} is not an operation; allowed: {', '.join(ops.OPS)}")
+    scope = _Scope(types, constants, node)
+    check(node, type(node), scope.where)
+    _check_node_names(scope)
+    result = RULES[type(node)](node, scope)
+    _check_shape(f"{scope.where}: output", result.shape, (1, 3))
+    return result
 
 
 # ---- what is checked before the nodes -----------------------------------------------------------------------------------------
@@ -68,7 +75,7 @@ def _check_outside(graph: Graph) -> None:
     for key, text in graph.metadata.items():
         check((key, text), tuple[str, str], "metadata")
         if not (key + text).isascii():
-            _check_text(f"metadata {key!a}", key + text)
+            _check_text(f"metadata {short(key)}", key + text)
     for what, count, most in (
         ("inputs", len(graph.inputs), MAX_NODES),
         ("nodes", len(graph.nodes), MAX_NODES),
@@ -87,7 +94,7 @@ def _check_outside(graph: Graph) -> None:
 
 def _check_name(kind: str, name: Any) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name.startswith("__"):
-        raise GraphError(f"{kind} name {name!a:.80}: allowed: 1 to {MAX_NAME} printable characters that do not begin with two underscores")
+        raise GraphError(f"{kind} name {short(name)}: allowed: 1 to {MAX_NAME} printable characters that do not begin with two underscores")
 
 
 def _check_text(where: str, text: str) -> None:
@@ -161,19 +168,17 @@ def _check_numbers(where: str, constant: Constant, is_threshold: bool) -> None:
         raise GraphError(f"{where}: thresholds of a row do not rise")
 
 
-def _check_node_names(scope: "_Scope", layers: set[str]) -> None:
-    node, graph = scope.node, scope.graph
+def _check_node_names(scope: "_Scope") -> None:
+    node = scope.node
     for kind, name in (("node", node.name), ("value", node.output)):
         _check_name(kind, name)
-    if node.name in layers:
-        raise scope.error("name", "is taken by an earlier node", "unique names")
-    if node.output in scope.types or node.output in graph.constants:
+    if node.output in scope.types or node.output in scope.constants:
         raise scope.error("output", f"{node.output!r} is already defined", "unique names")
     for name in ops.input_names(node):
         if name not in scope.types:
             raise scope.error("inputs", f"{name!r} is not defined before this node", "inputs and outputs of earlier nodes")
     for name in ops.constant_names(node):
-        if name not in graph.constants:
+        if name not in scope.constants:
             raise scope.error("constants", f"{name!r} does not exist", "names of constants")
 
 
@@ -184,13 +189,13 @@ def _check_node_names(scope: "_Scope", layers: set[str]) -> None:
 class _Scope:
     """What a rule sees: the node with its inputs' types and constants."""
 
-    graph: Graph
-    types: dict[str, TensorType]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Constant]
     node: Any  # the rule's operation
 
     @property
     def where(self) -> str:
-        return f"{type(self.node).__name__} {self.node.name!a:.100}"
+        return f"{type(self.node).__name__} {short(self.node.name)}"
 
     def error(self, attribute: str, got: str, allowed: str) -> GraphError:
         return GraphError(f"{self.where}: {attribute} {got}; allowed: {allowed}")
@@ -215,7 +220,7 @@ class _Scope:
         """A float32 constant (or None) of one of the shapes."""
         if name is None:
             return
-        tensor = self.graph.constants[name].type
+        tensor = self.constants[name].type
         if not isinstance(tensor.element, Float) or tensor.shape not in shapes:
             allowed = " or ".join(map(str, shapes))
             raise self.error(attribute, f"{name!r} is {_kind(tensor.element)} {tensor.shape}", f"float32 {allowed}")
@@ -235,7 +240,7 @@ def _levels(encoding: Coded) -> int:
 
 def _core(s: _Scope, taps: int, out_channels: int) -> Element:
     """Element type of Conv and Linear: the product of x and weight with ``taps`` terms, and the epilogue."""
-    x, weight = s.types[s.node.x].element, s.graph.constants[s.node.weight].type.element
+    x, weight = s.types[s.node.x].element, s.constants[s.node.weight].type.element
     if isinstance(x, Accumulator):
         raise s.error("x", "is int32", "float32 or codes; insert Quantize or Affine")
     if isinstance(weight, Accumulator):
@@ -259,7 +264,7 @@ def _core(s: _Scope, taps: int, out_channels: int) -> Element:
 
 def _conv(node: ops.Conv, s: _Scope) -> TensorType:
     channels, *size = s.input(rank=3).shape
-    weight = s.graph.constants[node.weight].type.shape
+    weight = s.constants[node.weight].type.shape
     if len(weight) != 4:
         raise s.error("weight", f"{node.weight!r} has shape {weight}", "(O, C / groups, KH, KW)")
     out_channels, in_channels, *kernel = weight
@@ -279,7 +284,7 @@ def _conv(node: ops.Conv, s: _Scope) -> TensorType:
 
 def _linear(node: ops.Linear, s: _Scope) -> TensorType:
     (channels,) = s.input(rank=1).shape
-    weight = s.graph.constants[node.weight].type.shape
+    weight = s.constants[node.weight].type.shape
     if len(weight) != 2 or weight[1] != channels:
         raise s.error("weight", f"{node.weight!r} has shape {weight}", f"(O, {channels})")
     return TensorType((weight[0],), _core(s, channels, weight[0]))
@@ -290,13 +295,13 @@ def _quantize(node: ops.Quantize, s: _Scope) -> TensorType:
     if not isinstance(x.element, (Float, Accumulator)):
         raise s.error("x", f"is {_kind(x.element)}", "float32 or int32; insert Dequantize")
     _check_scalar_scale(f"{s.where}: encoding", node.encoding)
-    thresholds = s.graph.constants[node.thresholds].type
+    thresholds = s.constants[node.thresholds].type
     shapes = [(rows, _levels(node.encoding) - 1) for rows in (x.shape[0], 1)]
     if type(thresholds.element) is not type(x.element) or thresholds.shape not in shapes:
         got = f"{node.thresholds!r} is {_kind(thresholds.element)} {thresholds.shape}"
         raise s.error("thresholds", got, f"{_kind(x.element)} {shapes[0]} or {shapes[1]}")
     if node.descending is not None:
-        flags = s.graph.constants[node.descending].type
+        flags = s.constants[node.descending].type
         if not isinstance(flags.element, Binary) or flags.shape != (x.shape[0],):
             got = f"{node.descending!r} is {_kind(flags.element)} {flags.shape}"
             raise s.error("descending", got, f"Binary codes ({x.shape[0]},)")
@@ -375,7 +380,7 @@ def _avg_pool(node: ops.AvgPool, s: _Scope) -> TensorType:
 def _mean(node: ops.Mean, s: _Scope) -> TensorType:
     channels, height, width = s.float_input(rank=3).shape
     if node.over not in ("space", "channels"):
-        raise s.error("over", f"is {node.over!a:.40}", "'space' or 'channels'")
+        raise s.error("over", f"is {short(node.over)}", "'space' or 'channels'")
     return TensorType((channels, 1, 1) if node.over == "space" else (1, height, width), Float())
 
 

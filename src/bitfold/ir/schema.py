@@ -5,8 +5,8 @@ A dataclass is an object with its class name under "type" and the fields that di
 
 import dataclasses
 import math
+import reprlib
 from functools import cache
-from reprlib import repr as short
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,11 @@ from bitfold.errors import GraphError
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 MAX_INT = 1 << 53  # integers beyond it are not exact in every JSON reader
+
+
+def short(value: Any) -> str:
+    """A bounded ``repr`` for messages."""
+    return repr(value[:120]) if isinstance(value, str) else reprlib.repr(value)
 
 
 def encode(value: Any, where: str) -> Json:
