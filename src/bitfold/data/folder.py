@@ -19,7 +19,6 @@ from bitfold.errors import ConfigError, DataError, unknown
 
 _HOW = "Expected ROOT/train/<class>/*.jpg (or .png ...) and ROOT/test/<class>/*.jpg"
 _SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "validation", "valid", "val")}
-_MAX_PIXELS = 100_000_000  # of one picture: more is taken for a hostile file
 _STATISTICS = {1: ((0.5,), (0.5,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}  # 3: ImageNet's
 
 
@@ -73,10 +72,8 @@ def read_picture(path: str, options: Options) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            if width * height > _MAX_PIXELS:
-                raise DataError(f"{path}: {width}x{height} pixels; allowed: {_MAX_PIXELS:,}")
             rgb = picture.convert("RGB" if options.channels == 3 else "L")
-    except (OSError, ValueError, SyntaxError) as e:  # what Pillow raises for broken files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:  # what Pillow raises for broken and hostile files
         raise DataError(f"{path}: not a readable picture: {e}") from e
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -94,8 +91,8 @@ def load(split: str, root: str | Path | None, **options: Any) -> Dataset:
         raise ConfigError("folder of images: the option size (pixels) is missing")
     parsed = Options(**options)
     base = base_folder("folder", root, _HOW)
-    class_names, _, _ = _scan(base, "train")
     found_names, paths, labels = _scan(base, split)
+    class_names = found_names if split == "train" else _scan(base, "train")[0]
     for name in found_names:
         if name not in class_names:
             raise DataError(f"{base}: class {name!r} of {split} is not a class of train: {', '.join(class_names)}")
@@ -122,11 +119,16 @@ def _scan(base: Path, split: str) -> tuple[tuple[str, ...], tuple[str, ...], lis
     folder = next((c for c in candidates if c.is_dir()), None)
     if folder is None:
         raise DataError(f"folder of images: none of these folders exists: {', '.join(map(str, candidates))}. {_HOW}")
+    quiet = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="bitfold-data-") as cache:  # the table is small: paths and labels
         try:
             table = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=cache, drop_labels=False)
         except Exception as e:  # datasets raises many kinds; all of them mean that there is nothing usable
             raise DataError(f"{folder}: no pictures found: {type(e).__name__}: {e}. {_HOW}") from e
+        finally:
+            if not quiet:
+                datasets.enable_progress_bars()
         table = table.cast_column("image", datasets.Image(decode=False))
         class_names = tuple(table.features["label"].names)
         paths, labels = tuple(row["path"] for row in table["image"]), list(table["label"])
