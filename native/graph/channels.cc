@@ -1,0 +1,70 @@
+/* Steps that only move data: Flatten, Concat, PadChannels. */
+#include "graph/plan.h"
+
+namespace bitfold {
+
+KernelName Plan::flatten(int x_id, int out_id) {
+  const Value x = defined(x_id, "Flatten"), out = output(out_id, "Flatten");
+  require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && out.h == 1 && out.w == 1 &&
+              static_cast<long long>(x.pixels()) * x.c == out.c,
+          "Flatten: needs an output of one pixel with all channels, of the input's type");
+  disjoint(out, x, false, "Flatten");
+  const bf_ops* ops = ops_;
+  const int bytes = element_bytes(x.kind);
+  return push(x.kind == Kind::kBits ? "flatten_bits" : "flatten", make_step([=](const Frame& f) {
+    f.parallel(f.images, static_cast<double>(f.images) * out.c, [&](int begin, int end) {
+      for (int i = begin; i < end; ++i) {
+        if (x.kind == Kind::kBits) ops->flatten_bits(f.at<uint32_t>(x, i), f.at<uint32_t>(out, i), x.planes, x.c, x.pixels());
+        else ops->nhwc_to_nchw(f.at<void>(x, i), bytes, f.at<void>(out, i), bytes, x.c, x.pixels(), x.stride);
+      }
+    });
+  }));
+}
+
+KernelName Plan::concat(const std::vector<int>& ids, int out_id) {
+  require(!ids.empty(), "Concat: no inputs");
+  std::vector<Value> xs;
+  long long channels = 0;
+  for (int id : ids) {
+    xs.push_back(defined(id, "Concat"));
+    channels += xs.back().c;
+  }
+  const Value out = output(out_id, "Concat");
+  for (const Value& x : xs) {
+    require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && x.h == out.h && x.w == out.w,
+            "Concat: inputs and output must have one type and image size");
+    disjoint(out, x, false, "Concat");
+  }
+  require(channels == out.c, "Concat: the channels of the inputs do not sum to those of the output");
+  const bf_ops* ops = ops_;
+  const int bytes = element_bytes(out.kind);
+  return push(out.kind == Kind::kBits ? "copy_bits" : "copy_channels", make_step([=](const Frame& f) {
+    f.parallel(f.images * out.pixels(), static_cast<double>(f.images) * out.pixels() * out.c, [&](int b, int e) {
+      if (out.kind == Kind::kBits) ops->zero_channels(f.at<void>(out), bytes, 0, out.stride, out.stride, b, e);
+      int at = 0;
+      for (const Value& x : xs) {
+        if (out.kind == Kind::kBits) ops->copy_bits(f.at<uint32_t>(x), f.at<uint32_t>(out), x.planes, x.c, x.words(), at, out.words(), b, e);
+        else ops->copy_channels(f.at<void>(x), f.at<void>(out), bytes, x.c, x.stride, at, out.stride, b, e);
+        at += x.c;
+      }
+    });
+  }));
+}
+
+KernelName Plan::pad_channels(int x_id, int out_id, int before) {
+  const Value x = defined(x_id, "PadChannels"), out = output(out_id, "PadChannels");
+  require(x.kind == Kind::kF32 && out.kind == Kind::kF32 && x.h == out.h && x.w == out.w, "PadChannels: needs f32 values of one image size");
+  require(before >= 0 && static_cast<long long>(before) + x.c <= out.c, "PadChannels: the input's channels do not fit the output's");
+  disjoint(out, x, false, "PadChannels");
+  const bf_ops* ops = ops_;
+  const int after = out.c - before - x.c;
+  return push("pad_channels", make_step([=](const Frame& f) {
+    f.parallel(f.images * out.pixels(), static_cast<double>(f.images) * out.pixels() * out.c, [&](int b, int e) {
+      ops->zero_channels(f.at<void>(out), 4, 0, before, out.stride, b, e);
+      ops->copy_channels(f.at<void>(x), f.at<void>(out), 4, x.c, x.stride, before, out.stride, b, e);
+      ops->zero_channels(f.at<void>(out), 4, before + x.c, after, out.stride, b, e);
+    });
+  }));
+}
+
+}  // namespace bitfold

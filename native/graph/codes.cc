@@ -1,0 +1,88 @@
+/* Steps that make codes or change how they are held. */
+#include <cmath>
+
+#include "graph/plan.h"
+
+namespace bitfold {
+namespace {
+
+/* Thresholds as the kernels want them: few levels side by side, [levels - 1][lanes]; many as given, [row][levels - 1]. */
+template <typename T>
+std::shared_ptr<AlignedBuffer> arrange_thresholds(Array<T> t, int c, int levels, bool per_channel) {
+  const size_t count = static_cast<size_t>(levels - 1), lanes = round_up(static_cast<size_t>(c), 16);
+  if (levels > BF_COUNT_LEVELS) {
+    auto buffer = std::make_shared<AlignedBuffer>(t.size * sizeof(T));
+    std::copy(t.data, t.data + t.size, buffer->template as<T>());
+    return buffer;
+  }
+  auto buffer = std::make_shared<AlignedBuffer>(count * lanes * sizeof(T));
+  for (size_t k = 0; k < count; ++k) {
+    for (int ch = 0; ch < c; ++ch) buffer->template as<T>()[k * lanes + ch] = t.data[(per_channel ? ch * count : 0) + k];
+  }
+  return buffer;
+}
+
+template <typename T>
+std::shared_ptr<AlignedBuffer> copied(Array<T> a) {
+  auto buffer = std::make_shared<AlignedBuffer>(a.size * sizeof(T));
+  std::copy(a.data, a.data + a.size, buffer->template as<T>());
+  return buffer;
+}
+
+}  // namespace
+
+KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Array<float> f32, Array<int32_t> i32,
+                          Array<uint8_t> descending, Array<int16_t> alphabet) {
+  const Value x = defined(x_id, "Quantize"), out = output(out_id, "Quantize");
+  const bool from_int = x.kind == Kind::kI32;
+  require((from_int || x.kind == Kind::kF32) && (out.kind == Kind::kI16 || out.kind == Kind::kBits) && x.same_shape(out),
+          "Quantize: needs an f32 or i32 input and an output of codes of one shape");
+  require(levels >= 2 && levels <= 65536, "Quantize: levels=" + std::to_string(levels) + "; allowed: 2 to 65536");
+  const size_t expected = static_cast<size_t>(levels - 1) * (per_channel ? x.c : 1);
+  require((from_int ? i32.size : f32.size) == expected && (from_int ? f32.size : i32.size) == 0,
+          "Quantize: thresholds have a wrong type or number; expected " + std::to_string(expected));
+  require(descending.size == 0 || descending.size == static_cast<size_t>(x.c), "Quantize: descending has a wrong size");
+  require(alphabet.size == static_cast<size_t>(levels), "Quantize: the alphabet must have one code a level");
+  if (out.kind == Kind::kBits) {
+    const int fits = out.plane_kind == BF_PLANES_BINARY ? 2 : out.plane_kind == BF_PLANES_TERNARY ? 3 : 1 << out.planes;
+    require(levels == fits, "Quantize: levels do not fit the planes of the output");
+  }
+  disjoint(out, x, false, "Quantize");
+  auto thresholds = from_int ? arrange_thresholds(i32, x.c, levels, per_channel) : arrange_thresholds(f32, x.c, levels, per_channel);
+  auto falling = copied(descending);
+  auto codes = copied(alphabet);
+  const bool has_falling = descending.size != 0;
+  const bf_ops* ops = ops_;
+  const char* name = out.kind == Kind::kBits ? (from_int ? "quantize_i32_planes" : "quantize_f32_planes")
+                                             : (from_int ? "quantize_i32_i16" : "quantize_f32_i16");
+  return push(name, make_step([=](const Frame& f) {
+    const bf_quantize_args q{x.c, x.stride, levels, per_channel ? 1 : 0, thresholds->data(), has_falling ? falling->data() : nullptr,
+                             codes->as<int16_t>()};
+    const double work = static_cast<double>(f.images) * x.pixels() * x.c;
+    f.parallel(f.images * x.pixels(), work, [&](int b, int e) {
+      if (out.kind == Kind::kBits) {
+        if (from_int) ops->quantize_i32_planes(&q, f.at<int32_t>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, b, e);
+        else ops->quantize_f32_planes(&q, f.at<float>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, b, e);
+      } else {
+        if (from_int) ops->quantize_i32_i16(&q, f.at<int32_t>(x), f.at<int16_t>(out), out.stride, b, e);
+        else ops->quantize_f32_i16(&q, f.at<float>(x), f.at<int16_t>(out), out.stride, b, e);
+      }
+    });
+  }));
+}
+
+KernelName Plan::convert(int x_id, int out_id) {
+  const Value x = defined(x_id, "convert"), out = output(out_id, "convert");
+  const bool packs = x.kind == Kind::kI16 && out.kind == Kind::kBits, unpacks = x.kind == Kind::kBits && out.kind == Kind::kI16;
+  require((packs || unpacks) && x.same_shape(out), "convert: needs i16 codes and bits of one shape");
+  disjoint(out, x, false, "convert");
+  const bf_ops* ops = ops_;
+  return push(packs ? "pack" : "unpack", make_step([=](const Frame& f) {
+    f.parallel(f.images * x.pixels(), static_cast<double>(f.images) * x.pixels() * x.c, [&](int b, int e) {
+      if (packs) ops->pack(f.at<int16_t>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, out.min_code, x.c, x.stride, b, e);
+      else ops->unpack(f.at<uint32_t>(x), f.at<int16_t>(out), x.plane_kind, x.planes, x.min_code, x.c, out.stride, b, e);
+    });
+  }));
+}
+
+}  // namespace bitfold

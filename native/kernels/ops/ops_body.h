@@ -1,0 +1,429 @@
+/* The body of every function of ops.h, valid C99 and C++. Included once per instruction set with BF_ISA_NAME (a string) and BF_TABLE
+ * (the table's symbol) defined; vector code is the compiler's, the order of float operations is written here. */
+#include <string.h>
+
+#include "kernels/ops/ops.h"
+
+#if defined(__cplusplus)
+#define BF_RESTRICT __restrict__
+#else
+#define BF_RESTRICT restrict
+#endif
+
+#define BF_CHANNELS(c) for (int ch = 0; ch < (c); ++ch)
+
+/* ---------------------------------------------------------------- layout */
+
+/* FROM in NCHW to TO in NHWC and back. Blocks of pixels keep both sides in the first cache; pictures of 3 channels go in one pass. */
+#define BF_TO_NHWC(NAME, FROM, TO)                                                                                \
+  static void NAME(const FROM* BF_RESTRICT in, TO* BF_RESTRICT out, int c, int pixels, int stride) {              \
+    if (c == 3) {                                                                                                 \
+      for (int p = 0; p < pixels; ++p) {                                                                          \
+        TO* y = out + (size_t)p * stride;                                                                         \
+        y[0] = (TO)in[p];                                                                                         \
+        y[1] = (TO)in[pixels + (size_t)p];                                                                        \
+        y[2] = (TO)in[2 * (size_t)pixels + p];                                                                    \
+      }                                                                                                           \
+      return;                                                                                                     \
+    }                                                                                                             \
+    for (int p0 = 0; p0 < pixels; p0 += 64) {                                                                     \
+      const int p1 = p0 + 64 < pixels ? p0 + 64 : pixels;                                                         \
+      BF_CHANNELS(c) {                                                                                            \
+        for (int p = p0; p < p1; ++p) out[(size_t)p * stride + ch] = (TO)in[(size_t)ch * pixels + p];             \
+      }                                                                                                           \
+    }                                                                                                             \
+  }
+BF_TO_NHWC(to_nhwc_16, uint16_t, uint16_t)
+BF_TO_NHWC(to_nhwc_32, uint32_t, uint32_t)
+BF_TO_NHWC(to_nhwc_8_16, uint8_t, uint16_t)
+
+#define BF_TO_NCHW(NAME, FROM, TO)                                                                                \
+  static void NAME(const FROM* BF_RESTRICT in, TO* BF_RESTRICT out, int c, int pixels, int stride) {              \
+    for (int p0 = 0; p0 < pixels; p0 += 64) {                                                                     \
+      const int p1 = p0 + 64 < pixels ? p0 + 64 : pixels;                                                         \
+      BF_CHANNELS(c) {                                                                                            \
+        for (int p = p0; p < p1; ++p) out[(size_t)ch * pixels + p] = (TO)in[(size_t)p * stride + ch];             \
+      }                                                                                                           \
+    }                                                                                                             \
+  }
+BF_TO_NCHW(to_nchw_16, uint16_t, uint16_t)
+BF_TO_NCHW(to_nchw_32, uint32_t, uint32_t)
+BF_TO_NCHW(to_nchw_16_8, uint16_t, uint8_t)
+
+static void nchw_to_nhwc(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int out_stride) {
+  if (out_bytes == 4) to_nhwc_32((const uint32_t*)in, (uint32_t*)out, c, pixels, out_stride);
+  else if (in_bytes == 1) to_nhwc_8_16((const uint8_t*)in, (uint16_t*)out, c, pixels, out_stride);
+  else to_nhwc_16((const uint16_t*)in, (uint16_t*)out, c, pixels, out_stride);
+}
+
+static void nhwc_to_nchw(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int in_stride) {
+  if (in_bytes == 4) to_nchw_32((const uint32_t*)in, (uint32_t*)out, c, pixels, in_stride);
+  else if (out_bytes == 1) to_nchw_16_8((const uint16_t*)in, (uint8_t*)out, c, pixels, in_stride);
+  else to_nchw_16((const uint16_t*)in, (uint16_t*)out, c, pixels, in_stride);
+}
+
+/* ---------------------------------------------------------------- codes and planes */
+
+/* 32 (or n < 32) entry numbers to one word a plane; missing channels give 0 bits. */
+static uint32_t gather_bit(const uint32_t* entries, int n, int bit) {
+  uint32_t word = 0;
+  if (n == 32) {
+    for (int i = 0; i < 32; ++i) word |= ((entries[i] >> bit) & 1u) << i;
+  } else {
+    for (int i = 0; i < n; ++i) word |= ((entries[i] >> bit) & 1u) << i;
+  }
+  return word;
+}
+
+/* The number whose bits (MSB plane first) are the planes of a code. */
+static uint32_t plane_bits(int code, bf_plane_kind kind, int min_code) {
+  if (kind == BF_PLANES_BINARY) return code < 0;
+  if (kind == BF_PLANES_TERNARY) return (code < 0 ? 2u : 0u) | (code != 0 ? 1u : 0u);
+  return (uint32_t)(code - min_code);
+}
+
+static int code_of(uint32_t bits, bf_plane_kind kind, int min_code) {
+  if (kind == BF_PLANES_BINARY) return bits ? -1 : 1;
+  if (kind == BF_PLANES_TERNARY) return (bits & 1u) ? ((bits & 2u) ? -1 : 1) : 0;
+  return (int)bits + min_code;
+}
+
+static void pack(const int16_t* in, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, int begin, int end) {
+  const int words = (c + 31) / 32;
+  for (int p = begin; p < end; ++p) {
+    for (int w = 0; w < words; ++w) {
+      const int16_t* x = in + (size_t)p * in_stride + w * 32;
+      const int n = c - w * 32 < 32 ? c - w * 32 : 32;
+      uint32_t bits[32];
+      for (int i = 0; i < n; ++i) bits[i] = plane_bits(x[i], kind, min_code);
+      for (int k = 0; k < planes; ++k) out[((size_t)p * planes + k) * words + w] = gather_bit(bits, n, planes - 1 - k);
+    }
+  }
+}
+
+static void unpack(const uint32_t* in, int16_t* out, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, int begin, int end) {
+  const int words = (c + 31) / 32;
+  for (int p = begin; p < end; ++p) {
+    for (int w = 0; w < words; ++w) {
+      int16_t* y = out + (size_t)p * out_stride + w * 32;
+      const int n = c - w * 32 < 32 ? c - w * 32 : 32;
+      uint32_t bits[32];
+      for (int i = 0; i < n; ++i) bits[i] = 0;
+      for (int k = 0; k < planes; ++k) {
+        const uint32_t word = in[((size_t)p * planes + k) * words + w];
+        for (int i = 0; i < n; ++i) bits[i] = (bits[i] << 1) | ((word >> i) & 1u);
+      }
+      for (int i = 0; i < n; ++i) y[i] = (int16_t)code_of(bits[i], kind, min_code);
+    }
+  }
+}
+
+/* ---------------------------------------------------------------- quantisers */
+
+/* entries[i] = number of thresholds t with x[i] >= t, channels c0 .. c0 + n, counted from the top where descending. */
+#define BF_ENTRIES(NAME, T)                                                                                              \
+  static void entries_##NAME(const bf_quantize_args* q, const T* BF_RESTRICT x, int c0, int n, uint32_t* BF_RESTRICT e) { \
+    const int count = q->levels - 1;                                                                                     \
+    if (q->levels <= BF_COUNT_LEVELS) {                                                                                  \
+      const int row = (q->c + 15) / 16 * 16;                                                                             \
+      const T* t = (const T*)q->thresholds + c0;                                                                         \
+      if (n == 32) {                                                                                                     \
+        for (int i = 0; i < 32; ++i) e[i] = x[i] >= t[i];                                                                \
+        for (int k = 1; k < count; ++k) {                                                                                \
+          for (int i = 0; i < 32; ++i) e[i] += x[i] >= t[(size_t)k * row + i];                                           \
+        }                                                                                                                \
+      } else {                                                                                                           \
+        for (int i = 0; i < n; ++i) {                                                                                    \
+          e[i] = 0;                                                                                                      \
+          for (int k = 0; k < count; ++k) e[i] += x[i] >= t[(size_t)k * row + i];                                        \
+        }                                                                                                                \
+      }                                                                                                                  \
+    } else {                                                                                                             \
+      for (int i = 0; i < n; ++i) {                                                                                      \
+        const T* t = (const T*)q->thresholds + (q->per_channel ? (size_t)(c0 + i) * count : 0);                          \
+        int low = 0, high = count; /* rows rise: t[k] <= x holds for a prefix; NaN gives 0 */                            \
+        while (low < high) {                                                                                             \
+          const int mid = (low + high) / 2;                                                                              \
+          if (x[i] >= t[mid]) low = mid + 1;                                                                             \
+          else high = mid;                                                                                               \
+        }                                                                                                                \
+        e[i] = (uint32_t)low;                                                                                            \
+      }                                                                                                                  \
+    }                                                                                                                    \
+    if (q->descending) {                                                                                                 \
+      for (int i = 0; i < n; ++i) e[i] = q->descending[c0 + i] ? (uint32_t)count - e[i] : e[i];                          \
+    }                                                                                                                    \
+  }                                                                                                                      \
+  static void quantize_##NAME##_i16(const bf_quantize_args* q, const T* in, int16_t* out, int out_stride, int begin, int end) { \
+    for (int p = begin; p < end; ++p) {                                                                                  \
+      for (int c0 = 0; c0 < q->c; c0 += 32) {                                                                            \
+        const int n = q->c - c0 < 32 ? q->c - c0 : 32;                                                                   \
+        uint32_t e[32];                                                                                                  \
+        entries_##NAME(q, in + (size_t)p * q->in_stride + c0, c0, n, e);                                                 \
+        int16_t* y = out + (size_t)p * out_stride + c0;                                                                  \
+        for (int i = 0; i < n; ++i) y[i] = q->alphabet[e[i]];                                                            \
+      }                                                                                                                  \
+    }                                                                                                                    \
+  }                                                                                                                      \
+  static void quantize_##NAME##_planes(const bf_quantize_args* q, const T* in, uint32_t* out, bf_plane_kind kind, int planes, \
+                                       int begin, int end) {                                                             \
+    const int words = (q->c + 31) / 32;                                                                                  \
+    for (int p = begin; p < end; ++p) {                                                                                  \
+      for (int w = 0; w < words; ++w) {                                                                                  \
+        const int n = q->c - w * 32 < 32 ? q->c - w * 32 : 32;                                                           \
+        uint32_t e[32];                                                                                                  \
+        entries_##NAME(q, in + (size_t)p * q->in_stride + w * 32, w * 32, n, e);                                         \
+        if (kind == BF_PLANES_BINARY) {                                                                                  \
+          for (int i = 0; i < n; ++i) e[i] ^= 1u;                                                                        \
+        } else if (kind == BF_PLANES_TERNARY) {                                                                          \
+          for (int i = 0; i < n; ++i) e[i] = plane_bits((int)e[i] - 1, kind, -1);                                        \
+        }                                                                                                                \
+        for (int k = 0; k < planes; ++k) out[((size_t)p * planes + k) * words + w] = gather_bit(e, n, planes - 1 - k);   \
+      }                                                                                                                  \
+    }                                                                                                                    \
+  }
+BF_ENTRIES(f32, float)
+BF_ENTRIES(i32, int32_t)
+
+/* ---------------------------------------------------------------- element-wise */
+
+static void dequantize(const int16_t* in, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end) {
+  for (int p = begin; p < end; ++p) {
+    const int16_t* x = in + (size_t)p * in_stride;
+    float* BF_RESTRICT y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = __builtin_fmaf(scale, (float)x[ch], offset);
+  }
+}
+
+/* No restrict: out may be in (each element is read before it is written, at one place). */
+#define BF_PIXELWISE for (int p = begin; p < end; ++p)
+
+static void affine_f32(const float* in, float* out, const float* mul, const float* bias, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float* y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = __builtin_fmaf(mul[ch], x[ch], bias[ch]);
+  }
+}
+
+static void affine_i32(const int32_t* in, float* out, const float* mul, const float* bias, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const char* x = (const char*)(in + (size_t)p * in_stride);
+    char* y = (char*)(out + (size_t)p * out_stride);
+    BF_CHANNELS(c) { /* memcpy: in place changes the type of the memory */
+      int32_t v;
+      memcpy(&v, x + 4 * (size_t)ch, 4);
+      const float r = __builtin_fmaf(mul[ch], (float)v, bias[ch]);
+      memcpy(y + 4 * (size_t)ch, &r, 4);
+    }
+  }
+}
+
+#define BF_BINARY_OP(NAME, OP)                                                                                              \
+  static void NAME(const float* a, const float* b, float* out, int c, int a_stride, int b_pixel, int b_channel, int out_stride, \
+                   int begin, int end) {                                                                                    \
+    BF_PIXELWISE {                                                                                                          \
+      const float* x = a + (size_t)p * a_stride;                                                                            \
+      const float* z = b + (size_t)p * b_pixel;                                                                             \
+      float* y = out + (size_t)p * out_stride;                                                                              \
+      if (b_channel) {                                                                                                      \
+        BF_CHANNELS(c) y[ch] = x[ch] OP z[ch];                                                                              \
+      } else {                                                                                                              \
+        const float s = z[0];                                                                                               \
+        BF_CHANNELS(c) y[ch] = x[ch] OP s;                                                                                  \
+      }                                                                                                                     \
+    }                                                                                                                       \
+  }
+BF_BINARY_OP(add, +)
+BF_BINARY_OP(mul, *)
+
+static void clamp(const float* in, float* out, float low, float high, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float* y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) {
+      const float t = x[ch] < low ? low : x[ch];
+      y[ch] = t > high ? high : t;
+    }
+  }
+}
+
+static void two_slope(const bf_two_slope_args* k, const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float* y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) {
+      const float t = x[ch] + k->shift_in[ch];
+      const float slope = t > 0.0f ? k->pos[ch] : k->neg[ch];
+      const float s = slope * t;
+      y[ch] = s + k->shift_out[ch];
+    }
+  }
+}
+
+static void abs_f32(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float* y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = __builtin_fabsf(x[ch]);
+  }
+}
+
+/* e^x for x <= 0 or NaN, about 1 ulp. n = round(x / ln 2); x = n ln 2 + r with ln 2 in two parts (Cody and Waite); the minimax
+ * polynomial for e^r is Cephes' expf; 2^n goes in as two factors, so that results below 2^-126 round once. */
+static float exp_not_positive(float x) {
+  const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
+  x = x < -104.0f ? -104.0f : x;   /* e^-104 rounds to 0 */
+  const float t = __builtin_fmaf(x, 1.44269504088896341f, magic);
+  const float n = t - magic;
+  float r = __builtin_fmaf(n, -0.693359375f, x);
+  r = __builtin_fmaf(n, 2.12194440e-4f, r);
+  float p = 1.9875691500e-4f;
+  p = __builtin_fmaf(p, r, 1.3981999507e-3f);
+  p = __builtin_fmaf(p, r, 8.3334519073e-3f);
+  p = __builtin_fmaf(p, r, 4.1665795894e-2f);
+  p = __builtin_fmaf(p, r, 1.6666665459e-1f);
+  p = __builtin_fmaf(p, r, 5.0000001201e-1f);
+  p = __builtin_fmaf(p, r * r, r) + 1.0f;
+  uint32_t bits;
+  memcpy(&bits, &t, 4);
+  const uint32_t power = bits - 0x4B400000u; /* n, as two's complement; NaN gives any number, times NaN */
+  const uint32_t half = (power >> 1) | (power & 0x80000000u);
+  const uint32_t f1 = (127u + half) << 23, f2 = (127u + (power - half)) << 23;
+  float s1, s2;
+  memcpy(&s1, &f1, 4);
+  memcpy(&s2, &f2, 4);
+  return p * s1 * s2;
+}
+
+static void softmax(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float* y = out + (size_t)p * out_stride;
+    float top = x[0];
+    for (int ch = 1; ch < c; ++ch) top = x[ch] > top ? x[ch] : top;
+    BF_CHANNELS(c) y[ch] = exp_not_positive(x[ch] - top);
+    float sum = 0.0f;
+    BF_CHANNELS(c) sum += y[ch];
+    BF_CHANNELS(c) y[ch] = y[ch] / sum;
+  }
+}
+
+/* ---------------------------------------------------------------- pooling */
+
+/* Calls BODY for every valid tap of output pixel (oy, ox), row-major, with x = its pixel's first channel and `taps` counting. */
+#define BF_TAPS(T, BODY)                                                             \
+  for (int ky = 0; ky < k->kernel_h; ++ky) {                                         \
+    const int iy = oy * k->stride_h - k->pad_top + ky * k->dilation_h;               \
+    if (iy < 0 || iy >= k->h) continue;                                              \
+    for (int kx = 0; kx < k->kernel_w; ++kx) {                                       \
+      const int ix = ox * k->stride_w - k->pad_left + kx * k->dilation_w;            \
+      if (ix < 0 || ix >= k->w) continue;                                            \
+      const T* BF_RESTRICT x = in + ((size_t)iy * k->w + ix) * k->in_stride;         \
+      BODY;                                                                          \
+      ++taps;                                                                        \
+    }                                                                                \
+  }
+
+#define BF_POOL(NAME, T, FIRST, NEXT)                                                         \
+  static void NAME(const bf_pool_args* k, const T* in, T* out, int begin, int end) {          \
+    for (int oy = begin; oy < end; ++oy) {                                                    \
+      for (int ox = 0; ox < k->out_w; ++ox) {                                                 \
+        T* BF_RESTRICT y = out + ((size_t)oy * k->out_w + ox) * k->out_stride;                \
+        int taps = 0;                                                                         \
+        BF_TAPS(T, if (taps == 0) { BF_CHANNELS(k->c) FIRST; } else { BF_CHANNELS(k->c) NEXT; }) \
+      }                                                                                       \
+    }                                                                                         \
+  }
+BF_POOL(max_pool_f32, float, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch]) /* a NaN counts only as the first tap */
+BF_POOL(max_pool_i32, int32_t, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch])
+BF_POOL(max_pool_i16, int16_t, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch])
+BF_POOL(max_pool_bits, uint32_t, y[ch] = x[ch], y[ch] &= x[ch]) /* -1 (bit 1) wins only where all taps are -1 */
+
+static void avg_pool(const bf_pool_args* k, const float* in, float* out, int begin, int end) {
+  for (int oy = begin; oy < end; ++oy) {
+    for (int ox = 0; ox < k->out_w; ++ox) {
+      float* BF_RESTRICT y = out + ((size_t)oy * k->out_w + ox) * k->out_stride;
+      int taps = 0;
+      BF_CHANNELS(k->c) y[ch] = 0.0f;
+      BF_TAPS(float, BF_CHANNELS(k->c) y[ch] += x[ch])
+      const float count = (float)(k->count_padding ? k->kernel_h * k->kernel_w : taps);
+      BF_CHANNELS(k->c) y[ch] = y[ch] / count;
+    }
+  }
+}
+
+static void mean_space(const float* in, float* out, int pixels, int in_stride, int c_begin, int c_end) {
+  for (int c0 = c_begin; c0 < c_end; c0 += 32) {
+    const int n = c_end - c0 < 32 ? c_end - c0 : 32;
+    float sum[32] = {0};
+    for (int p = 0; p < pixels; ++p) {
+      const float* x = in + (size_t)p * in_stride + c0;
+      if (n == 32) {
+        for (int i = 0; i < 32; ++i) sum[i] += x[i];
+      } else {
+        for (int i = 0; i < n; ++i) sum[i] += x[i];
+      }
+    }
+    for (int i = 0; i < n; ++i) out[c0 + i] = sum[i] / (float)pixels;
+  }
+}
+
+static void mean_channels(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    const float* x = in + (size_t)p * in_stride;
+    float sum = 0.0f;
+    BF_CHANNELS(c) sum += x[ch];
+    out[(size_t)p * out_stride] = sum / (float)c;
+  }
+}
+
+/* ---------------------------------------------------------------- moving channels */
+
+static void copy_channels(const void* in, void* out, int bytes, int in_c, int in_stride, int at, int out_stride, int begin, int end) {
+  BF_PIXELWISE {
+    memcpy((char*)out + ((size_t)p * out_stride + at) * bytes, (const char*)in + (size_t)p * in_stride * bytes, (size_t)in_c * bytes);
+  }
+}
+
+static void zero_channels(void* out, int bytes, int at, int count, int out_stride, int begin, int end) {
+  BF_PIXELWISE memset((char*)out + ((size_t)p * out_stride + at) * bytes, 0, (size_t)count * bytes);
+}
+
+static void copy_bits(const uint32_t* in, uint32_t* out, int planes, int in_c, int in_words, int at, int out_words, int begin, int end) {
+  const int shift = at % 32;
+  const int words = (in_c + 31) / 32;
+  for (int row = begin * planes; row < end * planes; ++row) {
+    const uint32_t* x = in + (size_t)row * in_words;
+    uint32_t* y = out + (size_t)row * out_words + at / 32;
+    for (int w = 0; w < words; ++w) {
+      y[w] |= x[w] << shift;
+      if (shift != 0 && at / 32 + w + 1 < out_words) y[w + 1] |= x[w] >> (32 - shift);
+    }
+  }
+}
+
+static void flatten_bits(const uint32_t* in, uint32_t* out, int planes, int c, int pixels) {
+  const int in_words = (c + 31) / 32;
+  const size_t out_words = ((size_t)c * pixels + 31) / 32;
+  memset(out, 0, out_words * planes * 4);
+  for (int k = 0; k < planes; ++k) {
+    for (int p = 0; p < pixels; ++p) {
+      const uint32_t* x = in + ((size_t)p * planes + k) * in_words;
+      BF_CHANNELS(c) {
+        const size_t at = (size_t)ch * pixels + p;
+        out[k * out_words + at / 32] |= ((x[ch / 32] >> (ch % 32)) & 1u) << (at % 32);
+      }
+    }
+  }
+}
+
+const bf_ops BF_TABLE = {
+    BF_ISA_NAME,
+    nchw_to_nhwc, nhwc_to_nchw,
+    pack, unpack,
+    quantize_f32_i16, quantize_i32_i16, quantize_f32_planes, quantize_i32_planes,
+    dequantize, affine_f32, affine_i32, add, mul, clamp, two_slope, abs_f32, softmax,
+    max_pool_f32, max_pool_i32, max_pool_i16, max_pool_bits, avg_pool, mean_space, mean_channels,
+    copy_channels, zero_channels, copy_bits, flatten_bits,
+};
