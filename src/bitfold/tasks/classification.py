@@ -1,6 +1,5 @@
-"""Image classification: its losses, what a teacher adds, and its metrics."""
+"""Image classification: its loss, what a teacher adds, and its metrics."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,20 +13,6 @@ TOP_K = 5
 def cross_entropy(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean over the batch. outputs (n, classes), labels (n,) int64."""
     return F.cross_entropy(outputs.float(), labels, label_smoothing=label_smoothing)
-
-
-def squared_hinge(outputs: Tensor, labels: Tensor) -> Tensor:
-    """mean(max(0, 1 - t y)^2) over batch and classes, t = +1 for the right class, else -1 (BinaryNet's loss, arXiv 1602.02830)."""
-    t = 2.0 * F.one_hot(labels, outputs.shape[1]) - 1.0
-    return (1.0 - t * outputs.float()).clamp(min=0.0).square().mean()
-
-
-def make_loss(name: str, label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """The task's loss of a recipe: "cross_entropy" or "squared_hinge"."""
-    if name == "squared_hinge":
-        return squared_hinge
-    assert name == "cross_entropy", name
-    return lambda outputs, labels: cross_entropy(outputs, labels, label_smoothing)
 
 
 def distill(task_loss: Tensor, outputs: Tensor, teacher: Tensor, weight: float, temperature: float) -> Tensor:

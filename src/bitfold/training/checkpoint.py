@@ -55,9 +55,7 @@ def rng_state(fabric: Fabric) -> dict[str, Tensor]:
 def set_rng_state(fabric: Fabric, states: dict[str, Tensor]) -> None:
     saved = len(states["cpu"])
     if saved != fabric.world_size:
-        raise TrainingError(
-            f"the checkpoint was written by {saved} processes; resuming with {fabric.world_size} would not continue that run"
-        )
+        raise TrainingError(f"the checkpoint was written by {saved} processes; resume it with as many, not {fabric.world_size}")
     torch.set_rng_state(states["cpu"][fabric.global_rank])
     if fabric.device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"][fabric.global_rank], fabric.device)

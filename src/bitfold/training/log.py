@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from bitfold.training.checkpoint import replace_atomic
@@ -25,7 +25,8 @@ class Log:
             replace_atomic(self._file, lambda f: f.write("".join(old[:rows]).encode()))
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=rows + 1)
         self._bars = _progress(console) if console is not None and console.is_terminal else None
-        self._epochs = self._batches = None
+        self._epochs: TaskID | None = None
+        self._batches: TaskID | None = None
 
     def __enter__(self) -> "Log":
         if self._bars is not None:

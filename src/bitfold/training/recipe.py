@@ -47,7 +47,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSpec:
-    """A finished run whose outputs the student may follow. The task's loss becomes (1 - weight) * task + weight * T^2 * KL(teacher, student)."""
+    """A finished run to follow: the task's loss becomes (1 - weight) * task + weight * T^2 * KL(teacher, student), T the temperature."""
 
     run: str  # folder of the teacher's run
     weight: float = field(metadata={"min": 0, "max": 1})  # 0 where the method's own loss uses the teacher
@@ -62,7 +62,6 @@ class Stage:
     epochs: int = field(metadata={"min": 1})
     init: Literal["previous", "scratch"] = "previous"  # the weights of the stage before, by name; the first stage starts from scratch
     init_except: tuple[str, ...] = ()  # patterns of names that need not match those of the stage before
-    loss: Literal["cross_entropy", "squared_hinge"] = "cross_entropy"
     label_smoothing: float = field(default=0.0, metadata={"min": 0, "below": 1})
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: float = field(metadata={"above": 0})
@@ -140,8 +139,6 @@ def _check_stage(stage: Stage, where: str) -> None:
         unused += [("milestones", stage.milestones != (), "schedule step")]
     if stage.schedule not in ("step", "exponential"):
         unused += [("gamma", stage.gamma != 0.1, "schedule step or exponential")]
-    if stage.loss != "cross_entropy":
-        unused += [("label_smoothing", stage.label_smoothing != 0.0, "loss cross_entropy")]
     for name, is_set, owner in unused:
         if is_set:
             raise ConfigError(f"{where}.{name} has no effect here; only {owner} uses it")

@@ -1,7 +1,5 @@
 """BatchNorm over the batch of all processes, on any device: PyTorch's own SyncBatchNorm needs a GPU."""
 
-from typing import cast
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or not self.track_running_stats:
-            return cast(Tensor, super().forward(input))
+            return super().forward(input)
         assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
         dims = [d for d in range(input.ndim) if d != 1]

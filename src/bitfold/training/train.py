@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bitfold.data import Loader
 from bitfold.errors import ConfigError, TrainingError
 from bitfold.methods.base import Method
-from bitfold.tasks.classification import Totals, distill, make_loss
+from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
 from bitfold.training.flips import flip_rates, weight_codes
@@ -180,7 +180,12 @@ def _train_epoch(job: _Job, stage: Stage, state: State, step: Callable[[Tensor, 
         if state.step % job.checkpoint_steps == 0 and i + 1 < steps:
             clock.tick()
             _save(job, state)
-    row = {"stage": state.stage, "epoch": epoch + 1, "lr": stage.lr * lr_factor(stage, state.step - 1, steps), "grad_norm": norm}
+    row: dict[str, Any] = {
+        "stage": state.stage,
+        "epoch": epoch + 1,
+        "lr": stage.lr * lr_factor(stage, state.step - 1, steps),
+        "grad_norm": norm,
+    }
     row |= {f"train_{k}": v for k, v in _reduced(job.fabric, state.totals).items() if k in ("loss", "accuracy")}
     if (epoch + 1) % job.eval_every == 0 or epoch + 1 == stage.epochs:
         row |= {f"test_{k}": v for k, v in _evaluate(job, state).items() if k != "count"}
@@ -206,7 +211,6 @@ class _Step:
     network: nn.Module  # the state's model, possibly compiled and wrapped for several processes
 
     def __post_init__(self) -> None:
-        self.task_loss = make_loss(self.stage.loss, self.stage.label_smoothing)
         self.parameters = [p for g in self.state.optimizer.param_groups for p in g["params"]]
         self.total_steps = self.stage.epochs * len(self.job.train)
 
@@ -241,7 +245,7 @@ class _Step:
             if self.job.teacher is not None:
                 with torch.no_grad():
                     target = self.job.teacher(x)
-        task_loss = self.task_loss(outputs, y)
+        task_loss = cross_entropy(outputs, y, self.stage.label_smoothing)
         if spec is not None and target is not None:
             task_loss = distill(task_loss, outputs, target, spec.weight, spec.temperature)
         return self.method.loss(self.state.model, (x, y), outputs, target, task_loss), outputs
