@@ -1,0 +1,114 @@
+"""Every conv kernel of this CPU against the scalar C one, and scalar C against NumPy: 0 integers differ, floats bit for bit.
+
+``make test-emulated`` runs this file on a build whose AVX-512 kernels are emulated (BITFOLD_TEST_CORE=_core_emulated).
+"""
+
+import importlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.native.conv_cases import Case, random_case, reference_outputs, same_floats
+
+pytestmark = pytest.mark.native
+
+core: Any = importlib.import_module(os.environ.get("BITFOLD_TEST_CORE", "bitfold._core"))
+KERNELS = [(name, family) for name, family, _, available in core.kernels() if available]
+SCALAR = {family: name for name, family, isa, _ in core.kernels() if isa == "scalar"}
+SIMD = [pytest.param(name, family, id=name) for name, family in KERNELS if name != SCALAR[family]]
+CASES = {"default": 200, "long": 10_000}
+
+
+def served_case(rng: np.random.Generator, kernel: str, family: str) -> Case:
+    while True:
+        case = random_case(rng, family)
+        if core.conv_refusal(kernel, case.shape) is None:
+            return case
+
+
+def check_against_scalar(rng: np.random.Generator, kernel: str, family: str, count: int) -> None:
+    for number in range(count):
+        case = served_case(rng, kernel, family)
+        want = case.run(core, SCALAR[family])
+        got = case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2)))
+        what = f"case {number} of {kernel}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
+        cout = case.shape[3]
+        assert got.keys() == want.keys()
+        if "i32" in want:
+            differ = int((got["i32"][:, :cout] != want["i32"][:, :cout]).sum())
+            assert differ == 0, f"{differ} accumulators differ; {what}"
+        if "f32" in want:
+            assert same_floats(got["f32"][:, :cout], want["f32"][:, :cout]), f"float32 outputs differ; {what}"
+        if "bits" in want:
+            assert np.array_equal(got["bits"], want["bits"]), f"packed bits differ; {what}"
+
+
+@pytest.mark.parametrize(("kernel", "family"), SIMD)
+def test_simd_equals_scalar(rng: np.random.Generator, kernel: str, family: str) -> None:
+    check_against_scalar(rng, kernel, family, CASES["default"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "family"), SIMD)
+def test_simd_equals_scalar_long(rng: np.random.Generator, kernel: str, family: str) -> None:
+    check_against_scalar(rng, kernel, family, CASES["long"])
+
+
+def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> None:
+    for number in range(count):
+        case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130)
+        got, want = case.run(core, SCALAR[family]), reference_outputs(case)
+        what = f"case {number}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
+        cout = case.shape[3]
+        if "i32" in got:
+            assert np.array_equal(got["i32"][:, :cout], want["i32"]), f"accumulators differ; {what}"
+            assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
+        if "f32" in got:
+            assert same_floats(got["f32"][:, :cout], want["f32"]), f"float32 outputs differ; {what}"
+        if "bits" in got:
+            bits = np.unpackbits(got["bits"].view(np.uint8), axis=1, bitorder="little").astype(bool)
+            assert np.array_equal(bits[:, :cout], want["bits"]), f"packed bits differ; {what}"
+            assert not bits[:, cout:].any(), f"padding bits are not 0; {what}"
+
+
+@pytest.mark.parametrize("family", sorted(SCALAR))
+def test_scalar_equals_numpy(rng: np.random.Generator, family: str) -> None:
+    check_against_numpy(rng, family, 60 if family == "conv_f32" else CASES["default"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(SCALAR))
+def test_scalar_equals_numpy_long(rng: np.random.Generator, family: str) -> None:
+    check_against_numpy(rng, family, 1000 if family == "conv_f32" else CASES["long"])
+
+
+def test_every_family_has_kernels_of_every_isa() -> None:
+    by_family = {family: {isa for _, f, isa, _ in core.kernels() if f == family} for family in SCALAR}
+    assert by_family == {family: {"scalar", "avx2", "avx512"} for family in ("conv_b1", "conv_planes", "conv_i16", "conv_f32")}
+
+
+def test_a_wrong_call_is_refused(rng: np.random.Generator) -> None:
+    case = random_case(rng, "conv_b1")
+    kernel = SCALAR["conv_b1"]
+    case.input = case.input[:-1]
+    with pytest.raises(ValueError, match="input has"):
+        case.run(core, kernel)
+    case.shape[12] = 1000
+    with pytest.raises(ValueError, match="groups must divide"):
+        case.run(core, kernel)
+    with pytest.raises(ValueError, match="unknown kernel"):
+        case.run(core, "conv_b2")
+
+
+def test_isa_objects_leave_no_weak_symbols() -> None:
+    """Code built for AVX2 under a shared (weak) name could be called on a CPU without it."""
+    build = Path(__file__).parents[2] / "build"
+    objects = [p for p in build.rglob("*.o") if p.name.startswith(("avx2", "avx512"))]
+    if not objects:
+        pytest.skip("no build folder with objects here")
+    listing = subprocess.run(["nm", "-A", *map(str, objects)], capture_output=True, text=True, check=True).stdout
+    assert [line for line in listing.splitlines() if " W " in line or " V " in line or " u " in line] == []
