@@ -81,7 +81,7 @@ def header(graph: Graph) -> bytes:
         constants=tuple((name, graph.constants[name].type) for name in names),
         metadata=tuple(graph.metadata.items()),
     )
-    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(encode(document, "graph"))}}
+    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(encode(document))}}
     begin = 0
     for name in names:
         data = graph.constants[name].data
@@ -141,7 +141,7 @@ def _document(text: str) -> Document:
     data = _parse(text, "graph")
     if data.get("version") != VERSION:
         raise FormatError(f"graph version is {short(data.get('version'))}; this bitfold reads version {VERSION}")
-    document: Document = decode(data, Document, "graph")
+    document: Document = decode(data, Document)
     for kind, pairs in (("inputs", document.inputs), ("constants", document.constants), ("metadata", document.metadata)):
         if len({name for name, _ in pairs}) != len(pairs):
             raise FormatError(f"graph: a name stands twice in {kind}")

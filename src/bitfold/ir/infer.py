@@ -4,7 +4,8 @@ Every message names the node, the attribute, what came and what is allowed. Noth
 file cannot make it allocate or run long.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -30,11 +31,13 @@ def infer(graph: Graph) -> dict[str, TensorType]:
     _check_outside(graph)
     types: dict[str, TensorType] = {}
     for name, tensor in graph.inputs.items():
-        _check_input(name, tensor)
+        with _inside("input", name):
+            _check_input(tensor)
         types[name] = tensor
     thresholds = {node.thresholds for node in graph.nodes if isinstance(node, ops.Quantize) and isinstance(node.thresholds, str)}
     for name, constant in graph.constants.items():
-        _check_constant(name, constant, name in thresholds)
+        with _inside("constant", name):
+            _check_constant(constant, name in thresholds)
 
     layers: set[str] = set()
     used: set[str] = set()
@@ -58,11 +61,21 @@ def infer_node(node: ops.Node, types: Mapping[str, TensorType], constants: Mappi
     if type(node) not in RULES:
         raise GraphError(f"node {short(node)}: {type(node).__name__} is not an operation; allowed: {', '.join(ops.OPS)}")
     scope = _Scope(types, constants, node)
-    check(node, type(node), scope.where)
-    _check_node_names(scope)
-    result = RULES[type(node)](node, scope)
-    _check_shape(f"{scope.where}: output", result.shape, (1, 3))
+    with _inside(type(node).__name__, node.name):
+        check(node, type(node))
+        _check_node_names(scope)
+        result = RULES[type(node)](node, scope)
+        _check_shape(result.shape, (1, 3))
     return result
+
+
+@contextmanager
+def _inside(kind: str, name: Any) -> Iterator[None]:
+    """Puts the place in front of an error's text."""
+    try:
+        yield
+    except GraphError as error:
+        raise GraphError(f"{kind} {short(name)}: {error}") from None
 
 
 # ---- what is checked before the nodes -----------------------------------------------------------------------------------------
@@ -70,102 +83,92 @@ def infer_node(node: ops.Node, types: Mapping[str, TensorType], constants: Mappi
 
 def _check_outside(graph: Graph) -> None:
     """Names, counts and free text."""
-    check(graph.name, str, "graph name")
-    check(tuple(graph.outputs), tuple[str, ...], "outputs")
     for key, text in graph.metadata.items():
-        check((key, text), tuple[str, str], "metadata")
-        if not (key + text).isascii():
-            _check_text(f"metadata {short(key)}", key + text)
-    for what, count, most in (
-        ("inputs", len(graph.inputs), MAX_NODES),
-        ("nodes", len(graph.nodes), MAX_NODES),
-        ("outputs", len(graph.outputs), MAX_NODES),
-    ):
-        if not 1 <= count <= most:
-            raise GraphError(f"graph has {count} {what}; allowed: 1 to {most}")
-    if len(set(graph.outputs)) != len(graph.outputs):
-        raise GraphError("outputs: a name stands twice")
-    if both := graph.inputs.keys() & graph.constants.keys():
-        raise GraphError(f"{min(both)!r} is both an input and a constant")
+        with _inside("metadata", key):
+            _check_text(key)
+            _check_text(text)
+    for what, items in (("inputs", graph.inputs), ("nodes", graph.nodes), ("outputs", graph.outputs)):
+        if not 1 <= len(items) <= MAX_NODES:
+            raise GraphError(f"graph has {len(items)} {what}; allowed: 1 to {MAX_NODES}")
     for kind, names in (("graph", [graph.name]), ("input", graph.inputs), ("constant", graph.constants), ("output", graph.outputs)):
         for name in names:
             _check_name(kind, name)
+    if len(set(graph.outputs)) != len(graph.outputs):
+        raise GraphError("outputs: a name stands twice")
+    if both := graph.inputs.keys() & graph.constants.keys():
+        raise GraphError(f"{short(min(both))} is both an input and a constant")
 
 
 def _check_name(kind: str, name: Any) -> None:
+    """Names are printed and are keys of the file's tensor table, where "__metadata__" is taken."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name.startswith("__"):
         raise GraphError(f"{kind} name {short(name)}: allowed: 1 to {MAX_NAME} printable characters that do not begin with two underscores")
 
 
-def _check_text(where: str, text: str) -> None:
+def _check_text(text: Any) -> None:
+    check(text, str)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise GraphError(f"{where}: not valid Unicode: {error.reason}") from None
+        raise GraphError(f"not valid Unicode: {error.reason}") from None
 
 
-def _check_shape(where: str, shape: tuple[int, ...], ranks: tuple[int, ...]) -> None:
-    check(shape, tuple[int, ...], where)
-    if len(shape) not in ranks:
-        raise GraphError(f"{where}: shape {shape} has rank {len(shape)}; allowed: {' or '.join(map(str, ranks))}")
-    if min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
-        raise GraphError(f"{where}: shape {shape}; allowed: sizes of 1 or more, {MAX_ELEMENTS} elements at most")
+def _check_shape(shape: tuple[int, ...], ranks: tuple[int, ...]) -> None:
+    if len(shape) not in ranks or min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+        raise GraphError(
+            f"shape is {short(shape)}; allowed: rank {' or '.join(map(str, ranks))}, sizes of 1 or more, {MAX_ELEMENTS} elements at most"
+        )
 
 
-def _check_input(name: str, tensor: TensorType) -> None:
-    where = f"input {name!r}"
-    check(tensor, TensorType, where)
-    _check_shape(where, tensor.shape, (1, 3))
+def _check_input(tensor: TensorType) -> None:
+    check(tensor, TensorType)
+    _check_shape(tensor.shape, (1, 3))
     if isinstance(tensor.element, Accumulator):
-        raise GraphError(f"{where}: element is Accumulator; allowed: Float or an encoding with codes")
-    _check_scalar_scale(where, tensor.element)
+        raise GraphError("element is Accumulator; allowed: Float or an encoding with codes")
+    _check_scalar_scale(tensor.element)
 
 
-def _check_scalar_scale(where: str, element: Element) -> None:
+def _check_scalar_scale(element: Element) -> None:
     """Activations have one scale and offset; only weights may have one per output channel."""
     for part in ("scale", "offset"):
         if isinstance(getattr(element, part, 0.0), tuple):
-            raise GraphError(f"{where}: {part} of {type(element).__name__} is per channel; allowed: one number")
+            raise GraphError(f"{part} of {type(element).__name__} is per channel; allowed for activations: one number")
 
 
-def _check_constant(name: str, constant: Constant, is_threshold: bool) -> None:
-    where = f"constant {name!r}"
-    check(constant.type, TensorType, where)
+def _check_constant(constant: Constant, is_threshold: bool) -> None:
+    check(constant.type, TensorType)
     shape, element, data = constant.type.shape, constant.type.element, constant.data
     coded = not isinstance(element, (Float, Accumulator))
-    _check_shape(where, shape, (1, 2, 4))
+    _check_shape(shape, (1, 2, 4))
     stored = packed_shape(shape, element) if coded else shape  # type: ignore[arg-type]
     dtype = np.dtype(np.uint8 if coded else np.float32 if isinstance(element, Float) else np.int32)
     if not isinstance(data, np.ndarray) or data.dtype != dtype or data.shape != stored or not data.flags.c_contiguous:
         got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise GraphError(f"{where}: data is {got}; allowed: contiguous {dtype} {stored} for {type(element).__name__} {shape}")
+        raise GraphError(f"data is {got}; allowed: contiguous {dtype} {stored} for {type(element).__name__} {shape}")
     if coded:
-        _check_codes(where, constant)
+        _check_codes(constant)
     else:
-        _check_numbers(where, constant, is_threshold)
+        _check_numbers(constant, is_threshold)
 
 
-def _check_codes(where: str, constant: Constant) -> None:
+def _check_codes(constant: Constant) -> None:
     for part in ("scale", "offset"):
         value = getattr(constant.type.element, part)
         if isinstance(value, tuple) and len(value) != constant.type.shape[0]:
-            raise GraphError(f"{where}: {part} has {len(value)} entries; allowed: 1 or {constant.type.shape[0]}")
-    try:
-        check_packed(constant.data, constant.type)
-    except GraphError as error:
-        raise GraphError(f"{where}: {error}") from None
+            raise GraphError(f"{part} has {len(value)} entries; allowed: 1 or {constant.type.shape[0]}")
+    check_packed(constant.data, constant.type)
 
 
-def _check_numbers(where: str, constant: Constant, is_threshold: bool) -> None:
+def _check_numbers(constant: Constant, is_threshold: bool) -> None:
     data, element = constant.data, constant.type.element
     low, high = data.min(), data.max()  # NaN if any entry is NaN
     if isinstance(element, Accumulator):
         if not max(-int(low), int(high)) <= element.bound <= 1 << 31:
-            raise GraphError(f"{where}: entries {low} to {high} with bound {element.bound}; allowed: |entry| <= bound <= 2^31")
+            raise GraphError(f"entries {low} to {high} with bound {element.bound}; allowed: |entry| <= bound <= 2^31")
     elif np.isnan(low) or (not is_threshold and not (np.isfinite(low) and np.isfinite(high))):
-        raise GraphError(f"{where}: an entry is not finite; allowed: finite numbers (thresholds may be +-inf)")
+        raise GraphError("an entry is not finite; allowed: finite numbers (thresholds may be +-inf)")
     if is_threshold and data.ndim == 2 and not (data[:, 1:] >= data[:, :-1]).all():
-        raise GraphError(f"{where}: thresholds of a row do not rise")
+        raise GraphError("thresholds of a row do not rise")
 
 
 def _check_node_names(scope: "_Scope") -> None:
@@ -193,12 +196,8 @@ class _Scope:
     constants: Mapping[str, Constant]
     node: Any  # the rule's operation
 
-    @property
-    def where(self) -> str:
-        return f"{type(self.node).__name__} {short(self.node.name)}"
-
     def error(self, attribute: str, got: str, allowed: str) -> GraphError:
-        return GraphError(f"{self.where}: {attribute} {got}; allowed: {allowed}")
+        return GraphError(f"{attribute} {got}; allowed: {allowed}")
 
     def input(self, field: str = "x", *, rank: int | None = None) -> TensorType:
         tensor = self.types[getattr(self.node, field)]
@@ -294,7 +293,7 @@ def _quantize(node: ops.Quantize, s: _Scope) -> TensorType:
     x = s.input()
     if not isinstance(x.element, (Float, Accumulator)):
         raise s.error("x", f"is {_kind(x.element)}", "float32 or int32; insert Dequantize")
-    _check_scalar_scale(f"{s.where}: encoding", node.encoding)
+    _check_scalar_scale(node.encoding)
     thresholds = s.constants[node.thresholds].type
     shapes = [(rows, _levels(node.encoding) - 1) for rows in (x.shape[0], 1)]
     if type(thresholds.element) is not type(x.element) or thresholds.shape not in shapes:

@@ -22,66 +22,93 @@ def short(value: Any) -> str:
     return repr(value[:120]) if isinstance(value, str) else reprlib.repr(value)
 
 
-def encode(value: Any, where: str) -> Json:
-    """JSON of a dataclass, tuple, number, string, bool or None. GraphError for anything else (a list, a NumPy scalar, NaN)."""
-    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
-        return value
+def encode(value: Any) -> Json:
+    """JSON of a checked value."""
     if isinstance(value, tuple):
-        return [encode(item, where) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {name: getattr(value, name) for name, default in _defaults(type(value)).items() if getattr(value, name) != default}
-        return {"type": type(value).__name__, **{name: encode(field, f"{where}: {name}") for name, field in changed.items()}}
-    raise GraphError(f"{where}: got {short(value)} ({type(value).__name__}); allowed: None, bool, int, finite float, str, tuple")
+        return [encode(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        cls: Any = type(value)
+        fields = {name: getattr(value, name) for name in _hints(cls)}
+        changed = {name: encode(field) for name, field in fields.items() if field != _defaults(cls)[name]}
+        return {"type": cls.__name__, **changed}
+    return value  # type: ignore[no-any-return]
 
 
-def decode(data: Json, annotation: Any, where: str) -> Any:
-    """The value of type ``annotation`` that ``data`` writes. GraphError names the place, what came and what is allowed."""
-    choices = _choices(annotation)
-    key = data.get("type") if isinstance(data, dict) else type(data)
-    if not isinstance(key, (str, type)) or key not in choices:
-        allowed = sorted({"null" if c is NoneType else getattr(c, "__name__", str(c)) for c in choices.values()})
-        raise GraphError(f"{where}: got {short(data)}; allowed: {', '.join(allowed)}")
-    choice = choices[key]
-    if isinstance(data, dict):
-        return _build_dataclass(data, choice, where)
+def decode(data: Json, annotation: Any) -> Any:
+    """The value of type ``annotation`` that ``data`` writes. GraphError says in which field, what came and what is allowed."""
+    choice = _choose(data.get("type") if isinstance(data, dict) else tuple if isinstance(data, list) else type(data), data, annotation)
     if isinstance(data, list):
-        return _build_tuple(data, get_args(choice), where)
-    if (isinstance(data, int) and abs(data) > MAX_INT) or (isinstance(data, float) and not math.isfinite(data)):
-        raise GraphError(f"{where}: got {short(data)}; allowed: finite numbers, integers up to 2^53")
+        return tuple([decode(item, kind) for item, kind in _with_annotations(data, choice)])
+    if isinstance(data, dict):
+        return _decode_dataclass(data, choice)
+    _check_number(data)
     return float(data) if choice is float else data  # type: ignore[arg-type]
 
 
-def check(value: Any, annotation: Any, where: str) -> None:
-    """GraphError unless ``value`` and its fields have the annotated types."""
-    decode(encode(value, where), annotation, where)
+def check(value: Any, annotation: Any) -> None:
+    """GraphError unless ``value`` and its fields have exactly the annotated types (so no lists, no NumPy scalars)."""
+    choice: Any = _choose(type(value), value, annotation)
+    if isinstance(value, tuple):
+        for item, kind in _with_annotations(value, choice):
+            check(item, kind)
+    elif dataclasses.is_dataclass(value):
+        for name, hint in _hints(type(value)).items():
+            try:
+                check(getattr(value, name), hint)
+            except GraphError as error:
+                raise GraphError(f"{name}: {error}") from None
+    else:
+        _check_number(value)
 
 
-def _build_tuple(data: list[Json], items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if items[-1] is Ellipsis:
-        return tuple([decode(item, items[0], where) for item in data])
-    if len(data) != len(items):
-        raise GraphError(f"{where}: got {len(data)} entries; allowed: {len(items)}")
-    return tuple([decode(item, kind, where) for item, kind in zip(data, items, strict=True)])
-
-
-def _build_dataclass(data: dict[str, Json], cls: Any, where: str) -> Any:
+def _decode_dataclass(data: dict[str, Json], cls: Any) -> Any:
     hints, defaults = _hints(cls), _defaults(cls)
     if unknown := data.keys() - hints.keys() - {"type"}:
-        raise GraphError(f"{where}: {cls.__name__} has no field {short(min(unknown))}; allowed: {', '.join(hints)}")
-    if missing := [name for name, default in defaults.items() if default is dataclasses.MISSING and name not in data]:
-        raise GraphError(f"{where}: {cls.__name__} lacks the field {missing[0]!r}")
-    return cls(**{name: decode(data[name], hint, f"{where}: {name}") for name, hint in hints.items() if name in data})
+        raise GraphError(f"{cls.__name__} has no field {short(min(unknown))}; allowed: {', '.join(hints)}")
+    values = {}
+    for name, hint in hints.items():
+        if name in data:
+            try:
+                values[name] = decode(data[name], hint)
+            except GraphError as error:
+                raise GraphError(f"{name}: {error}") from None
+        elif defaults[name] is dataclasses.MISSING:
+            raise GraphError(f"{cls.__name__} lacks the field {name!r}")
+    return cls(**values)
+
+
+def _choose(key: Any, value: Any, annotation: Any) -> Any:
+    """The option of ``annotation`` with the key of ``value``."""
+    choices = _choices(annotation)
+    choice = choices.get(key) if isinstance(key, (str, type)) else None
+    if choice is None:
+        allowed = sorted({"None" if c is NoneType else getattr(c, "__name__", str(c)) for c in choices.values()})
+        raise GraphError(f"got {short(value)}; allowed: {', '.join(allowed)}")
+    return choice
+
+
+def _with_annotations(items: Any, choice: Any) -> Any:
+    kinds = get_args(choice)
+    if kinds[-1] is Ellipsis:
+        return [(item, kinds[0]) for item in items]
+    if len(items) != len(kinds):
+        raise GraphError(f"got {len(items)} entries; allowed: {len(kinds)}")
+    return zip(items, kinds, strict=True)
+
+
+def _check_number(value: Any) -> None:
+    if (isinstance(value, int) and abs(value) > MAX_INT) or (isinstance(value, float) and not math.isfinite(value)):
+        raise GraphError(f"got {short(value)}; allowed: finite numbers, integers up to 2^53")
 
 
 @cache
 def _choices(annotation: Any) -> dict[str | type, Any]:
-    """What a value may be, by its JSON type or, for objects, by the name under "type"."""
+    """What a value may be, by its Python type; dataclasses also by the name that JSON has under "type"."""
     choices: dict[str | type, Any] = {}
     for option in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
+        choices[tuple if get_origin(option) is tuple else option] = option
         if dataclasses.is_dataclass(option):
             choices[option.__name__] = option  # type: ignore[union-attr]
-        else:
-            choices[list if get_origin(option) is tuple else option] = option
     if float in choices:
         choices.setdefault(int, float)
     return choices
