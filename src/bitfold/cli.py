@@ -1,0 +1,152 @@
+"""The command line: every command reads its arguments, calls one function and prints. Heavy packages load inside the commands."""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from bitfold.errors import BitfoldError, ConfigError, unknown
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as e:
+    raise SystemExit(f"bitfold: the command line needs {e.name}; install it with: pip install 'bitfold[train]'") from e
+
+app = typer.Typer(
+    help="Train a network to a few bits, fold it to packed integers, run it bit-exactly and fast.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False)
+
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of data sets; default: the environment variable BITFOLD_DATA.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/adabin_digits_cnn_digits.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Threads = Annotated[int, typer.Option(help="Threads of the engine.", min=1)]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|kernels", help="What to list.")],
+    as_json: AsJson = False,
+) -> None:
+    """What there is. Example: bitfold list methods"""
+    listing = importlib.import_module("bitfold.commands.listing")
+    if kind not in listing.KINDS:
+        raise unknown("list", kind, listing.KINDS)
+    _print_rows(listing.KINDS[kind](), as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (bitfold list recipes).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe name>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
+    data: DataFolder = None,
+    eval_every: Annotated[int, typer.Option(help="Epochs between evaluations on the test set.", min=1)] = 1,
+    checkpoint_steps: Annotated[int, typer.Option(help="Optimiser steps between checkpoints within an epoch.", min=1)] = 500,
+) -> None:
+    """Train a recipe. Example: bitfold train adabin_digits_cnn_digits --set stage.epochs=5 --out runs/try
+
+    --set stage.0.lr=0.01 changes the first stage, --set stage.lr=0.01 every one. Several processes: torchrun --nproc-per-node 2 -m
+    bitfold train ...
+    """
+    import bitfold
+
+    run = bitfold.train(
+        bitfold.load_recipe(recipe, set_ or []), out, resume=resume, data=data, eval_every=eval_every, checkpoint_steps=checkpoint_steps
+    )
+    last = run.metrics[-1]
+    if os.environ.get("RANK", "0") == "0":
+        console.print(f"{run.path}: test accuracy {last['test_accuracy']:.2f} %, loss {last['test_loss']:.4f}", soft_wrap=True)
+
+
+@app.command("eval")
+def eval_(run: RunFolder, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Accuracy of a run on its test set, by PyTorch. Example: bitfold eval runs/adabin_digits_cnn_digits"""
+    runs = importlib.import_module("bitfold.commands.runs")
+    _print_rows([runs.evaluate_run(run, data)], as_json)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("model.bitfold"),
+) -> None:
+    """Fold a run into one packed file. Example: bitfold export runs/adabin_digits_cnn_digits -o digits.bitfold"""
+    runs = importlib.import_module("bitfold.commands.runs")
+    console.print(f"{out}: {runs.export_run(run).save(out):,} bytes", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    run: RunFolder,
+    data: DataFolder = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N test images.", min=1)] = None,
+) -> None:
+    """Prove that the folded network computes what was trained. Example: bitfold verify runs/adabin_digits_cnn_digits"""
+    runs = importlib.import_module("bitfold.commands.runs")
+    result = runs.verify_run(run, data, limit)
+    console.print(str(result), soft_wrap=True)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="M.BITFOLD", help="A file that bitfold export wrote.")],
+    input_: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, or a .npy array with or without a batch axis.")],
+    threads: Threads = 1,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the outputs to this .npy file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a folded network; needs no PyTorch. Example: bitfold run digits.bitfold five.png"""
+    infer = importlib.import_module("bitfold.commands.infer")
+    outputs, rows = infer.run_file(file, input_, threads)
+    if out is not None:
+        infer.write_npy(out, outputs)
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def summary(
+    what: Annotated[str, typer.Argument(metavar="X", help="A run, a .bitfold file or the name of a model.")],
+    image: Annotated[str, typer.Option(help="Shape of one input, for a model's name.")] = "3,32,32",
+) -> None:
+    """Bits, parameters, operations and bytes, layer by layer. Example: bitfold summary resnet20"""
+    runs = importlib.import_module("bitfold.commands.runs")
+    console.print(str(runs.summarize(what, image)), soft_wrap=True)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """A table, or JSON of the same values."""
+    if as_json:
+        console.print_json(json.dumps(rows))
+        return
+    table = Table(*(rows[0] if rows else ()), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
+
+
+def main() -> None:
+    """The entry point: errors of bitfold are one line, exit code 2 for a wrong argument, else 1. BITFOLD_TRACEBACK=1 shows where."""
+    try:
+        app()
+    except (BitfoldError, ModuleNotFoundError) as e:
+        if os.environ.get("BITFOLD_TRACEBACK") == "1" or (isinstance(e, ModuleNotFoundError) and (e.name or "").startswith("bitfold")):
+            raise
+        text = f"{e.name} is not installed; pip install 'bitfold[train]'" if isinstance(e, ModuleNotFoundError) else str(e)
+        print(f"bitfold: {text}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(e, ConfigError) else 1) from None
+
+
+if __name__ == "__main__":
+    main()

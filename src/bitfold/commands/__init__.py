@@ -1,0 +1,1 @@
+"""What the commands of ``bitfold.cli`` do, so that the command line itself starts without PyTorch."""
