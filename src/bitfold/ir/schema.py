@@ -52,7 +52,8 @@ def check(value: Any, annotation: Any) -> None:
         for item, kind in _with_annotations(value, choice):
             check(item, kind)
     elif dataclasses.is_dataclass(value):
-        for name, hint in _hints(type(value)).items():
+        cls: Any = type(value)
+        for name, hint in _hints(cls).items():
             try:
                 check(getattr(value, name), hint)
             except GraphError as error:
