@@ -2,6 +2,7 @@
 #include "graph/plan.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -56,14 +57,14 @@ Family family_of(const std::string& name) {
   throw std::invalid_argument("unknown kernel family " + name);
 }
 
-/* ("binary" | "ternary" | "power" | "uniform", bits, signed, min_exp) */
+/* ("binary" | "ternary" | "power_of_two" | "uniform", bits, signed, min_exp) */
 using Format = std::tuple<std::string, int, bool, int>;
 CodeFormat format_of(const Format& f) {
   CodeFormat out;
   const std::string& kind = std::get<0>(f);
   if (kind == "binary") out.kind = CodeKind::kBinary;
   else if (kind == "ternary") out.kind = CodeKind::kTernary;
-  else if (kind == "power") out.kind = CodeKind::kPowerOfTwo;
+  else if (kind == "power_of_two") out.kind = CodeKind::kPowerOfTwo;
   else if (kind == "uniform") out.kind = CodeKind::kUniform;
   else throw std::invalid_argument("unknown encoding " + kind);
   out.bits = std::get<1>(f), out.is_signed = std::get<2>(f), out.min_exp = std::get<3>(f);
@@ -117,6 +118,17 @@ Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tu
   }
   s.threshold_f32 = array<float>(threshold_f32), s.threshold_i32 = array<int32_t>(threshold_i32), s.descending = array<uint8_t>(descending);
   return names(p.conv(s));
+}
+
+/* The kernel that would serve a shape; only what kernels look at when they refuse. */
+Names kernel_for(const std::string& family, int in_c, int out_c, Pair kernel, int groups, int in_stride) {
+  bf_conv_shape shape{};
+  shape.in_c = in_c, shape.out_c = out_c, shape.kernel_h = kernel.first, shape.kernel_w = kernel.second, shape.groups = groups, shape.in_stride = in_stride;
+  for (int v : {in_c, out_c, kernel.first, kernel.second, groups, in_stride}) require(v >= 1 && v <= 1 << 24, "conv_kernel_for: out of range");
+  require(in_c % groups == 0 && out_c % groups == 0, "conv_kernel_for: groups must divide the channels");
+  const char* reason = "";
+  const ConvKernel& k = find_conv_kernel(family_of(family), shape, active_isa(), &reason);
+  return {k.name, isa_name(k.isa), reason};
 }
 
 /* Pointers to the arrays, which must be dense, of the port's type and of batch * elements. */
@@ -181,6 +193,7 @@ std::vector<int32_t> sums_of_taps(In<uint8_t> planes, std::tuple<int, int, int, 
 
 void bind_plan(nb::module_& m) {
   using namespace nb::literals;
+  m.def("conv_kernel_for", &kernel_for, "family"_a, "in_c"_a, "out_c"_a, "kernel"_a, "groups"_a, "in_stride"_a);
   m.def("tap_sums", &sums_of_taps, "planes"_a, "shape"_a, "format"_a);
 
   nb::class_<Plan>(m, "Plan", "Values in one arena and the steps that compute them; checked while it is built. See bitfold.engine.plan.")

@@ -1,0 +1,69 @@
+"""Which kernel family serves a product of two encodings: a small table of costs and the shapes that kernels refuse."""
+
+from dataclasses import dataclass
+
+from bitfold import _core
+from bitfold.ir.encoding import Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
+
+# Relative time per product of two codes, from `bitfold bench kernels` (see benchmarks/): one pair of bit planes, or one int16 product.
+# A shape that the vector kernels refuse costs what scalar code costs.
+PLANE_PAIR = {"scalar": 1.0, "neon": 0.2, "avx2": 0.036, "avx512": 0.006}
+INT16 = {"scalar": 10.0, "neon": 0.5, "avx2": 0.125, "avx512": 0.0625}
+MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel family, the form in which it reads activations, and why it was taken."""
+
+    family: str  # conv_b1 | conv_planes | conv_i16 | conv_f32
+    form: str  # bits | i16 | f32
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the vector kernels look at when they refuse a shape."""
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    groups: int
+
+
+def code_format(encoding: Coded) -> tuple[str, int, bool, int]:
+    """(kind, bits, signed, min_exp) as the native core names an encoding."""
+    match encoding:
+        case Binary():
+            return ("binary", 1, False, 0)
+        case Ternary():
+            return ("ternary", 1, False, 0)
+        case PowerOfTwo():
+            return ("power_of_two", encoding.planes - 1, False, encoding.min_exp)
+        case Uniform():
+            return ("uniform", encoding.bits, encoding.signed, 0)
+
+
+def choose(x: Element, weight: Element, shape: Shape) -> Choice:
+    """The cheapest family for activations ``x`` and weights ``weight``; both have codes, or x is Float."""
+    if isinstance(x, Float):
+        return Choice("conv_f32", "f32", "float activations")
+    if isinstance(x, Binary) and isinstance(weight, Binary):
+        return Choice("conv_b1", "bits", "binary x binary")
+    assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
+    if isinstance(x, PowerOfTwo) or isinstance(weight, PowerOfTwo):
+        return Choice("conv_i16", "i16", "power-of-two codes are no sum of bit planes")
+    if max(x.planes, weight.planes) > MOST_PLANES:
+        return Choice("conv_i16", "i16", f"{x.planes} x {weight.planes} bit planes; conv_planes takes {MOST_PLANES} at most")
+    pairs = x.planes * weight.planes
+    planes_isa, int16_isa = _isa("conv_planes", x.planes, shape), _isa("conv_i16", 0, shape)
+    planes, int16 = pairs * PLANE_PAIR[planes_isa], INT16[int16_isa]
+    reason = f"{x.planes} x {weight.planes} bit planes ({planes_isa}) cost {planes:.3g}, int16 ({int16_isa}) {int16:.3g}"
+    return Choice("conv_planes", "bits", reason) if planes <= int16 else Choice("conv_i16", "i16", reason)
+
+
+def _isa(family: str, planes: int, shape: Shape) -> str:
+    words = (shape.in_channels + 31) // 32
+    stride = planes * words if planes else (shape.in_channels + 15) // 16 * 16
+    _, isa, _ = _core.conv_kernel_for(family, shape.in_channels, shape.out_channels, shape.kernel, shape.groups, stride)
+    return str(isa)

@@ -1,0 +1,151 @@
+"""Runs a graph on this machine's CPU: ``net = bitfold.load("m.bitfold"); y = net(x)``. NumPy in, NumPy out; no PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bitfold.engine.plan import make_plan, outside
+from bitfold.errors import EngineError
+from bitfold.ir.encoding import Coded, Float, Uniform
+from bitfold.ir.graph import Graph, TensorType
+
+DTYPES = {"f32": np.dtype(np.float32), "i32": np.dtype(np.int32), "i16": np.dtype(np.int16), "u8": np.dtype(np.uint8)}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What serves a layer. ``op`` lists the fused operations; ``reason``: why this kernel and no faster one, where there was a choice."""
+
+    layer: str
+    op: str
+    kernel: str
+    isa: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One step of a call: the median time, and what it does per batch. ``gmacs`` is in products of 1e9 a second, 0 where there are none."""
+
+    layer: str
+    op: str
+    kernel: str
+    microseconds: float
+    operations: int  # products of a Conv or Linear
+    bytes: int  # activations read and written, and stored weights
+    gmacs: float
+
+
+def load(source: str | Path | Graph, threads: int = 1) -> "Engine":
+    """An engine for a ``*.bitfold`` file or a graph. ``threads``: how many cores one call may use; results do not depend on it.
+
+    FormatError for a bad file, EngineError for a graph beyond the core's limits or an unknown BITFOLD_ISA.
+    """
+    return Engine(source if isinstance(source, Graph) else Graph.load(source), threads)
+
+
+class Engine:
+    """A graph ready to run. Memory is laid out once, here; a call allocates its output arrays and nothing else.
+
+    Calls from several Python threads are safe: each engine computes one call at a time, others wait; the GIL is free meanwhile.
+    Load one engine per thread to compute side by side. After a fork, load again if threads > 1.
+    """
+
+    def __init__(self, graph: Graph, threads: int = 1) -> None:
+        if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
+            raise EngineError(f"load: threads={threads!r}; allowed: 1 to 1024")
+        try:
+            planned = make_plan(graph, threads)
+        except (ValueError, MemoryError) as error:
+            raise EngineError(f"graph {graph.name!r} cannot be planned: {error}") from error
+        self._native, self._steps, self._moved = planned.native, planned.steps, planned.bytes_moved
+        self._inputs = dict(graph.inputs)
+        self._outputs = [graph.types[name] for name in graph.outputs]
+        self.name = graph.name
+        self.kernels = tuple(
+            Kernel(step.layer, step.op, kernel, isa, "; ".join(filter(None, (step.reason, refused))))
+            for step, (kernel, isa, refused) in zip(planned.steps, planned.kernels, strict=True)
+        )
+
+    @property
+    def threads(self) -> int:
+        return int(self._native.threads)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for all activations, of the images that are computed together."""
+        return int(self._native.arena_bytes)
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """One array (N, *shape) for each input, in the exported layout (NCHW for images): float32, or integer codes.
+
+        returns: the output, or a tuple of them: float32, int32 (accumulators), uint8 (8-bit unsigned codes) or int16 (other codes).
+        EngineError for a wrong number, shape, dtype or code. NaN and infinities are computed with, not refused.
+        """
+        arrays, outputs = self._checked(inputs)
+        self._native.run(arrays, outputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def profile(self, *inputs: np.ndarray, repeats: int = 20) -> list[LayerProfile]:
+        """Median time of every step over ``repeats`` calls (after two that are not counted), doors first and last."""
+        if repeats < 1:
+            raise EngineError(f"profile: repeats={repeats}; allowed: 1 or more")
+        arrays, outputs = self._checked(inputs)
+        rows = self._native.profile(arrays, outputs, repeats + 2)[2:]
+        times = [median(column) / 1e3 for column in zip(*rows, strict=True)]
+        batch = len(arrays[0])
+        doors = [
+            LayerProfile(name, "layout", "", us, 0, sum(a.nbytes for a in side), 0.0)
+            for name, us, side in (("(input)", times[0], arrays), ("(output)", times[-1], outputs))
+        ]
+        layers = [
+            LayerProfile(k.layer, k.op, k.kernel, us, s.macs * batch, moved * batch, s.macs * batch / us / 1e3 if us else 0.0)
+            for k, s, moved, us in zip(self.kernels, self._steps, self._moved, times[1:-1], strict=True)
+        ]
+        return [doors[0], *layers, doors[1]]
+
+    def __repr__(self) -> str:
+        def text(tensor: TensorType) -> str:
+            return f"{type(tensor.element).__name__} {tensor.shape}"
+
+        inputs = ", ".join(f"{name}: {text(tensor)}" for name, tensor in self._inputs.items())
+        outputs = ", ".join(text(tensor) for tensor in self._outputs)
+        return f"Engine({self.name!r}: {inputs} -> {outputs}; {len(self.kernels)} steps, threads={self.threads})"
+
+    def _checked(self, inputs: tuple[np.ndarray, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        if len(inputs) != len(self._inputs):
+            raise EngineError(f"{self.name!r} takes {len(self._inputs)} inputs ({', '.join(self._inputs)}), got {len(inputs)}")
+        arrays = [_checked_input(name, tensor, x) for (name, tensor), x in zip(self._inputs.items(), inputs, strict=True)]
+        batch = len(arrays[0])
+        if any(len(x) != batch for x in arrays):
+            raise EngineError(f"inputs have batches of {[len(x) for x in arrays]}; they must be equal")
+        return arrays, [np.empty((batch, *tensor.shape), DTYPES[outside(tensor)]) for tensor in self._outputs]
+
+
+def _checked_input(name: str, tensor: TensorType, x: Any) -> np.ndarray:
+    if not isinstance(x, np.ndarray):
+        raise EngineError(f"input {name!r} is {type(x).__name__}; allowed: a NumPy array")
+    if x.ndim == 0 or x.shape[1:] != tensor.shape:
+        raise EngineError(f"input {name!r} has shape {x.shape}; allowed: (N, {', '.join(map(str, tensor.shape))})")
+    if isinstance(tensor.element, Float):
+        if x.dtype != np.float32:
+            raise EngineError(f"input {name!r} has dtype {x.dtype}; allowed: float32")
+    elif not np.issubdtype(x.dtype, np.integer):
+        raise EngineError(f"input {name!r} has dtype {x.dtype}; allowed: integers, the codes of {tensor.element}")
+    else:
+        _check_codes(name, tensor.element, x)  # type: ignore[arg-type]
+    return np.require(x, DTYPES[outside(tensor)], ["C", "A"])
+
+
+def _check_codes(name: str, encoding: Coded, x: np.ndarray) -> None:
+    limits = np.iinfo(x.dtype)
+    if isinstance(encoding, Uniform) and encoding.min_code <= limits.min and limits.max <= encoding.max_code:
+        return
+    wrong = (x < encoding.min_code) | (x > encoding.max_code)
+    if not isinstance(encoding, Uniform):
+        wrong |= ~np.isin(x, encoding.alphabet())
+    if wrong.any():
+        raise EngineError(f"input {name!r} holds {x[wrong].flat[0]}; allowed: the codes of {encoding}")

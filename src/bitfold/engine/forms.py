@@ -1,0 +1,116 @@
+"""In which form each value is held, from what its readers want; and the steps that follow from it, conversions included."""
+
+from collections import defaultdict
+
+from bitfold.engine.fuse import Product, fuse
+from bitfold.engine.operations import node_step, reading_form
+from bitfold.engine.product import as_conv, choice_for, patch_sum_buffer, product_step
+from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
+from bitfold.ir import ops
+from bitfold.ir.encoding import Accumulator, Float, PowerOfTwo
+from bitfold.ir.graph import Graph
+
+
+class Forms:
+    """``buffers`` lists every slot after ``steps()``."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.units = fuse(graph)
+        self.alias = _flattened_pixels(graph)
+        self.choices = {unit.node.name: choice_for(graph, unit.node) for unit in self.units if isinstance(unit, Product)}
+        self.wanted = self._wanted()
+        self.buffers: dict[Slot, Buffer] = {}
+
+    def slot(self, value: str, form: str) -> Slot:
+        return Slot(self.alias.get(value, value), form)
+
+    def door(self, value: str) -> str:
+        """The form of graph inputs and outputs."""
+        element = self.graph.types[value].element
+        return "f32" if isinstance(element, Float) else "i32" if isinstance(element, Accumulator) else "i16"
+
+    def steps(self) -> list[Step]:
+        steps: list[Step] = []
+        for name in self.graph.inputs:
+            self._define(name, self.door(name), dense=self._is_picture(name))
+            steps += self._conversions(name, self.door(name), name)
+        for unit in self.units:
+            if isinstance(unit, Product):
+                steps += self._product(unit)
+            elif unit.output not in self.alias:
+                form = self._made_as(unit)
+                self._define(unit.output, form)
+                steps.append(node_step(self.graph, unit, form, self.slot))
+                steps += self._conversions(unit.output, form, unit.name)
+        return steps
+
+    def _product(self, unit: Product) -> list[Step]:
+        choice = self.choices[unit.node.name]
+        if unit.stream is not None:
+            self._define(unit.stream, self.door(unit.stream))
+        if unit.quantize is not None:
+            self._define(unit.quantize.output, "bits")
+        sums = patch_sum_buffer(self.graph, unit, choice)
+        if sums is not None:
+            self.buffers[Slot(unit.node.output, "sums")] = sums
+        steps = [product_step(self.graph, unit, choice, sums is not None, self.slot)]
+        if unit.quantize is not None:
+            steps += self._conversions(unit.quantize.output, "bits", unit.quantize.name)
+        return steps
+
+    def _define(self, value: str, form: str, *, dense: bool = False) -> None:
+        self.buffers[Slot(value, form)] = buffer(self.graph.types[value], form, dense=dense)
+
+    def _conversions(self, value: str, made_as: str, layer: str) -> list[Step]:
+        """Codes that someone wants in another form than they are made in."""
+        steps = []
+        for form in sorted(self.wanted[value] - {made_as}):
+            self._define(value, form)
+            x, out = Slot(value, made_as), Slot(value, form)
+            steps.append(Step(layer, "convert", (x,), (out,), lambda plan, ids, x=x, out=out: plan.convert(ids[x], ids[out])))
+        return steps
+
+    def _made_as(self, node: ops.Node) -> str:
+        tensor = self.graph.types[node.output]
+        if isinstance(node, ops.Quantize):
+            return "bits" if "bits" in self.wanted[node.output] and not isinstance(node.encoding, PowerOfTwo) else "i16"
+        return natural_form(tensor)
+
+    def _wanted(self) -> dict[str, set[str]]:
+        """The forms in which each value is read; aliases count for the value they stand for."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        for unit in self.units:
+            if isinstance(unit, Product):
+                reads = [(unit.node.x, self.choices[unit.node.name].form)]
+                reads += [(unit.residual, "f32")] if unit.residual is not None else []
+            elif unit.output in self.alias:
+                continue
+            else:
+                reads = [(name, reading_form(unit, self.graph.types[name])) for name in ops.input_names(unit)]
+            for value, form in reads:
+                wanted[self.alias.get(value, value)].add(form)
+        for name in self.graph.outputs:
+            wanted[self.alias.get(name, name)].add(self.door(name))
+        return wanted
+
+    def _is_picture(self, name: str) -> bool:
+        """A float input that only ungrouped convolutions read keeps its pixels dense: 3 channels, not 16."""
+        readers = [unit for unit in self.units if name in _values_read(unit)]
+        dense = all(isinstance(u, Product) and u.node.x == name != u.residual and as_conv(u.node).groups == 1 for u in readers)
+        return dense and isinstance(self.graph.types[name].element, Float)
+
+
+def _values_read(unit: ops.Node | Product) -> tuple[str, ...]:
+    if isinstance(unit, Product):
+        return (unit.node.x,) if unit.residual is None else (unit.node.x, unit.residual)
+    return ops.input_names(unit)
+
+
+def _flattened_pixels(graph: Graph) -> dict[str, str]:
+    """Flatten of a 1x1 image changes nothing: its output is another name of its input."""
+    alias: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node, ops.Flatten) and graph.types[node.x].shape[1:] == (1, 1):
+            alias[node.output] = alias.get(node.x, node.x)
+    return alias

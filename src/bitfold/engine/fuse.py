@@ -1,0 +1,99 @@
+"""Which nodes one kernel call serves: Conv or Linear -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit.
+
+A node is absorbed when nothing else needs the value in between. The float stream is still written when someone else reads it.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bitfold.ir import ops
+from bitfold.ir.encoding import Binary, Float
+from bitfold.ir.graph import Graph
+
+
+@dataclass(frozen=True)
+class Product:
+    """A Conv or Linear with everything its epilogue does."""
+
+    node: ops.Conv | ops.Linear
+    affine: ops.Affine | None = None
+    residual: str | None = None
+    activation: ops.TwoSlope | ops.Clamp | None = None
+    quantize: ops.Quantize | None = None
+    stream: str | None = None  # the value written unquantised: int32 without epilogue and affine, else float32
+    absorbed: tuple[ops.Node, ...] = ()
+
+
+def fuse(graph: Graph) -> list[ops.Node | Product]:
+    """The nodes that compute the outputs, in order, with the absorbed ones inside their Product. Unused nodes are left out."""
+    needed = _needed(graph)
+    nodes = [node for node in graph.nodes if node.output in needed]
+    users: dict[str, list[ops.Node]] = defaultdict(list)
+    for node in nodes:
+        for name in ops.input_names(node):
+            users[name].append(node)
+    fuser = _Fuser(graph, users, set(graph.inputs))
+    return [step for node in nodes if (step := fuser.step(node)) is not None]
+
+
+def _needed(graph: Graph) -> set[str]:
+    """Values that an output depends on."""
+    needed = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.output in needed:
+            needed.update(ops.input_names(node))
+    return needed
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, users: dict[str, list[ops.Node]], defined: set[str]) -> None:
+        self.graph, self.users, self.defined = graph, users, defined
+        self.absorbed: set[str] = set()  # names of nodes
+
+    def step(self, node: ops.Node) -> ops.Node | Product | None:
+        if node.name in self.absorbed:
+            return None
+        step = self.product(node) if isinstance(node, ops.Conv | ops.Linear) else node
+        self.defined.add(node.output)
+        if isinstance(step, Product):
+            self.absorbed.update(n.name for n in step.absorbed)
+            self.defined.update(n.output for n in step.absorbed)
+        return step
+
+    def only_user(self, value: str) -> ops.Node | None:
+        users = self.users[value]
+        return users[0] if len(users) == 1 and value not in self.graph.outputs else None
+
+    def product(self, node: ops.Conv | ops.Linear) -> Product:
+        """Follows the chain of single users as far as one epilogue can do it."""
+        chain: list[ops.Node] = []
+        value = node.output
+        affine, residual, activation = None, None, None
+
+        user = self.only_user(value)
+        if isinstance(user, ops.Affine) and node.epilogue is None:
+            affine, value = user, user.output
+            chain.append(user)
+        if isinstance(self.graph.types[value].element, Float):
+            user = self.only_user(value)
+            if isinstance(user, ops.Add) and (other := self.residual(user, value)) is not None:
+                residual, value = other, user.output
+                chain.append(user)
+            user = self.only_user(value)
+            if isinstance(user, ops.TwoSlope | ops.Clamp):
+                activation, value = user, user.output
+                chain.append(user)
+
+        quantize = next((u for u in self.users[value] if isinstance(u, ops.Quantize) and isinstance(u.encoding, Binary)), None)
+        stream: str | None = value
+        if quantize is not None:
+            chain.append(quantize)
+            if self.only_user(value) is quantize:
+                stream = None
+        return Product(node, affine, residual, activation, quantize, stream, tuple(chain))
+
+    def residual(self, add: ops.Add, value: str) -> str | None:
+        """The other operand of an Add, if it is of the same shape and known before the product runs."""
+        other = add.b if add.a == value else add.a
+        same = self.graph.types[other].shape == self.graph.types[value].shape
+        return other if other in self.defined and same else None

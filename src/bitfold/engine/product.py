@@ -1,0 +1,165 @@
+"""The step of a Conv or Linear with its fused epilogue."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from bitfold import _core
+from bitfold.engine.cost import Choice, Shape, choose, code_format
+from bitfold.engine.fuse import Product
+from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
+from bitfold.ir import ops
+from bitfold.ir.encoding import Binary, Coded, Float, Uniform
+from bitfold.ir.geometry import conv_classes, tap_counts, weight_sums
+from bitfold.ir.graph import Constant, Graph
+
+
+def as_conv(node: ops.Conv | ops.Linear) -> ops.Conv:
+    """A Linear is the 1x1 convolution of a 1x1 image."""
+    if isinstance(node, ops.Conv):
+        return node
+    return ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, epilogue=node.epilogue)
+
+
+def weight_shape(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, int, int]:
+    shape = graph.constants[node.weight].type.shape
+    return (shape[0], shape[1], *(shape[2:] or (1, 1)))  # type: ignore[return-value]
+
+
+def choice_for(graph: Graph, node: ops.Conv | ops.Linear) -> Choice:
+    conv, shape = as_conv(node), weight_shape(graph, node)
+    x, weight = graph.types[node.x].element, graph.constants[node.weight].type.element
+    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups))
+
+
+def patch_sum_buffer(graph: Graph, product: Product, choice: Choice) -> Buffer | None:
+    """The memory for S_a, where the epilogue or the kernel needs it."""
+    node = product.node
+    weight = graph.constants[node.weight].type.element
+    base_needs = choice.family == "conv_planes" and (isinstance(weight, Binary) or (isinstance(weight, Uniform) and weight.signed))
+    if not base_needs and (node.epilogue is None or node.epilogue.patch_mul is None):
+        return None
+    height, width, _ = hwc(graph.types[node.output].shape)
+    groups = as_conv(node).groups
+    return Buffer("i32", (height, width, groups), groups)
+
+
+def product_step(graph: Graph, product: Product, choice: Choice, sums: bool, slot: Callable[[str, str], Slot]) -> Step:
+    """``slot`` names the memory of a value in a form; ``sums``: there is memory for the patch sums."""
+    node, name = product.node, product.node.output
+    x = slot(node.x, choice.form)
+    slots: dict[str, Slot] = {}
+    arguments = _scaling(graph, product) | _activation(graph, product) | _shape_arguments(graph, node, choice)
+    if product.stream is not None:
+        exact = not isinstance(graph.types[product.stream].element, Float)
+        slots["out_i32" if exact else "out_f32"] = Slot(product.stream, "i32" if exact else "f32")
+    if product.quantize is not None:
+        slots["out_bits"] = Slot(product.quantize.output, "bits")
+        arguments |= _thresholds(graph, product.quantize)
+    if sums:
+        slots["patch_sums"] = Slot(name, "sums")
+    writes, reads = tuple(slots.values()), (x,)
+    if product.residual is not None:
+        slots["residual"] = slot(product.residual, "f32")
+        reads = (x, slots["residual"])
+    shape = weight_shape(graph, node)
+    height, width, _ = hwc(graph.types[name].shape)
+
+    def emit(plan: Any, ids: Ids) -> Names:
+        return plan.conv(choice.family, ids[x], **arguments, **{key: ids[s] for key, s in slots.items()})  # type: ignore[no-any-return]
+
+    return Step(
+        layer=node.name,
+        op="+".join(type(n).__name__ for n in (node, *product.absorbed)),
+        reads=reads,
+        writes=writes,
+        emit=emit,
+        in_place=(slots["residual"],) if "residual" in slots and "out_f32" in slots else (),
+        reason=choice.reason,
+        macs=height * width * prod(shape),
+        weight_bytes=graph.constants[node.weight].data.nbytes,
+    )
+
+
+def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) -> dict[str, Any]:
+    conv, constant = as_conv(node), graph.constants[node.weight]
+    coded, x = constant.type.element, graph.types[node.x].element
+    return {
+        "weights": np.require(constant.data, requirements=["C", "A"]).reshape(-1),
+        "weight_shape": weight_shape(graph, node),
+        "weight_format": code_format(coded) if isinstance(coded, Coded) else None,
+        "x_format": code_format(x) if isinstance(x, Coded) and choice.form == "bits" else None,
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+    }
+
+
+def _thresholds(graph: Graph, quantize: ops.Quantize) -> dict[str, Any]:
+    constant = graph.constants[quantize.thresholds]
+    key = "threshold_f32" if isinstance(constant.type.element, Float) else "threshold_i32"
+    arguments: dict[str, Any] = {key: constant.data.reshape(-1).copy()}
+    if quantize.descending is not None:
+        arguments["descending"] = (graph.constants[quantize.descending].codes < 0).astype(np.uint8)
+    return arguments
+
+
+def _activation(graph: Graph, product: Product) -> dict[str, Any]:
+    node = product.activation
+    if node is None:
+        return {}
+    if isinstance(node, ops.Clamp):
+        return {"clamp": clamp_bounds(node)}
+    names = {"neg": node.neg, "pos": node.pos, "shift_in": node.shift_in, "shift_out": node.shift_out}
+    return {key: floats(graph, name) for key, name in names.items() if name is not None}
+
+
+def clamp_bounds(node: ops.Clamp) -> tuple[float, float]:
+    return (-np.inf if node.low is None else node.low, np.inf if node.high is None else node.high)
+
+
+def floats(graph: Graph, name: str) -> np.ndarray:
+    """A float32 constant, aligned (the file's mapping need not be)."""
+    return np.require(graph.constants[name].data, requirements=["C", "A"])
+
+
+def _scaling(graph: Graph, product: Product) -> dict[str, Any]:
+    """mul, table of T by border class, patch_mul: see the epilogue of ``ir.ops``."""
+    if product.affine is not None:
+        return {"mul": floats(graph, product.affine.mul), "table": floats(graph, product.affine.bias)}
+    epilogue, conv, shape = product.node.epilogue, as_conv(product.node), weight_shape(graph, product.node)
+    if epilogue is None:
+        return {}
+    height, width, _ = hwc(graph.types[conv.x].shape)
+
+    def constant(name: str | None) -> np.ndarray:
+        data = np.zeros(shape[0], np.float32) if name is None else graph.constants[name].data
+        return data.astype(np.float64)[:, None, None]
+
+    table = constant(epilogue.bias)  # (O, row classes, column classes) after broadcasting
+    if epilogue.weight_mul is not None:
+        sums = weight_sums(_tap_sums(graph.constants[conv.weight], shape), (height, width), conv)
+        table = table + constant(epilogue.weight_mul) * sums
+    if epilogue.tap_mul is not None:
+        table = table + constant(epilogue.tap_mul) * tap_counts(shape, (height, width), conv)
+    arguments = {
+        "mul": np.ones(shape[0], np.float32) if epilogue.mul is None else floats(graph, epilogue.mul),
+        "table": np.ascontiguousarray(np.moveaxis(table, 0, -1), dtype=np.float32).reshape(-1),
+    }
+    if table.shape[1:] != (1, 1):
+        rows, columns = conv_classes(conv, (height, width), shape[2:])
+        arguments |= {"row_class": rows.index, "col_class": columns.index}
+    if epilogue.patch_mul is not None:
+        arguments["patch_mul"] = floats(graph, epilogue.patch_mul)
+    return arguments
+
+
+def _tap_sums(weight: Constant, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Sums of codes over the input channels, (O, 1, KH, KW): what ``weight_sums`` needs of the weights."""
+    encoding: Any = weight.type.element
+    data = np.require(weight.data, requirements=["C", "A"]).reshape(-1)
+    sums = _core.tap_sums(data, shape, code_format(encoding))
+    return np.asarray(sums, dtype=np.int64).reshape(shape[0], 1, shape[2], shape[3])
