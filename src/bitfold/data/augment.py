@@ -30,13 +30,11 @@ class Step:
 
 def pad_crop(x: Tensor, pad: float, draws: Draws) -> Tensor:
     """Zero padding on all sides, then a random window of the old size: a shift by -pad..pad."""
-    n, channels, height, width = x.shape
+    n, _, height, width = x.shape
     p = int(pad)
-    rows = (draws.integer(2 * p + 1)[:, None] + torch.arange(height, device=x.device))[:, None, :, None]
-    columns = (draws.integer(2 * p + 1)[:, None] + torch.arange(width, device=x.device))[:, None, None, :]
-    sample = torch.arange(n, device=x.device)[:, None, None, None]
-    channel = torch.arange(channels, device=x.device)[None, :, None, None]
-    return F.pad(x, (p, p, p, p))[sample, channel, rows, columns]
+    top, left = draws.integer(2 * p + 1), draws.integer(2 * p + 1)
+    windows = F.pad(x, (p, p, p, p)).unfold(2, height, 1).unfold(3, width, 1)  # a view: (n, channels, top, left, height, width)
+    return windows[torch.arange(n, device=x.device), :, top, left]
 
 
 def flip(x: Tensor, _: float, draws: Draws) -> Tensor:

@@ -121,8 +121,8 @@ class Loader:
     def _make(self, epoch: int, images: Tensor, indices: Tensor) -> Batch:
         draws = Draws(self.seed, epoch, indices)
         x = self._augment.run("bytes", images, draws)
-        x = x.to(torch.float32, memory_format=self._format) / self.dataset.max_value
+        x = x.to(torch.float32) / self.dataset.max_value
         x = self._augment.run("unit", x, draws)
-        x = (x - self._shift) * self._inverse
+        x = (x - self._shift).mul_(self._inverse)
         x = self._augment.run("normalized", x, draws)
-        return Batch(x, self.dataset.labels[indices], indices)
+        return Batch(x.contiguous(memory_format=self._format), self.dataset.labels[indices], indices)
