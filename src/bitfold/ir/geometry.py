@@ -35,9 +35,8 @@ def axis_classes(size: int, kernel: int, stride: int, before: int, after: int, d
     start = np.arange(out_size(size, kernel, stride, before, after, dilation), dtype=np.int64) * stride - before
     first = np.clip(-(start // dilation), 0, kernel)  # ceil(-start / dilation)
     end = np.clip(-((start - size) // dilation), first, kernel)  # ceil((size - start) / dilation)
-    first = np.where(first == end, 0, first)
-    end = np.where(first == end, 0, end)
-    pairs, where, index = np.unique(np.stack([first, end]), axis=1, return_index=True, return_inverse=True)
+    some = first < end
+    pairs, where, index = np.unique(np.stack([first * some, end * some]), axis=1, return_index=True, return_inverse=True)
     order = np.argsort(where)
     rank = np.argsort(order)
     return AxisClasses(rank[index.reshape(-1)].astype(np.int32), tuple((int(a), int(b)) for a, b in pairs.T[order]))

@@ -178,10 +178,9 @@ def _patch_sums(conv: ops.Conv, x: Array, weight_shape: tuple[int, ...]) -> Arra
 # ---- the other operations -------------------------------------------------------------------------------------------------------
 
 
-def _per_channel(graph: Graph, name: str | None, default: float, x: Array) -> Array:
+def _per_channel(graph: Graph, name: str, x: Array) -> Array:
     """A constant of shape (C,) or (1,) shaped to broadcast over x (N, C, ...)."""
-    data = np.full(1, default, np.float32) if name is None else graph.constants[name].data
-    return data.reshape(1, -1, *[1] * (x.ndim - 2))
+    return graph.constants[name].data.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
 def _quantize(node: ops.Quantize, graph: Graph, x: Array) -> Array:
@@ -204,7 +203,7 @@ def _dequantize(node: ops.Dequantize, graph: Graph, x: Array) -> Array:
 
 
 def _affine(node: ops.Affine, graph: Graph, x: Array) -> Array:
-    return fma(_per_channel(graph, node.mul, 1.0, x), x.astype(np.float32), _per_channel(graph, node.bias, 0.0, x))
+    return fma(_per_channel(graph, node.mul, x), x.astype(np.float32), _per_channel(graph, node.bias, x))
 
 
 def _add(node: ops.Add, graph: Graph, a: Array, b: Array) -> Array:
@@ -224,9 +223,10 @@ def _clamp(node: ops.Clamp, graph: Graph, x: Array) -> Array:
 
 
 def _two_slope(node: ops.TwoSlope, graph: Graph, x: Array) -> Array:
-    t = x + _per_channel(graph, node.shift_in, 0.0, x)
-    slope = np.where(t > 0, _per_channel(graph, node.pos, 1.0, x), _per_channel(graph, node.neg, 0.0, x))
-    return slope * t + _per_channel(graph, node.shift_out, 0.0, x)  # type: ignore[no-any-return]
+    t = x if node.shift_in is None else x + _per_channel(graph, node.shift_in, x)
+    pos = np.float32(1) if node.pos is None else _per_channel(graph, node.pos, x)
+    y: Array = np.where(t > 0, pos, _per_channel(graph, node.neg, x)) * t
+    return y if node.shift_out is None else y + _per_channel(graph, node.shift_out, x)
 
 
 def _abs(node: ops.Abs, graph: Graph, x: Array) -> Array:

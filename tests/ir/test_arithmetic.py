@@ -1,0 +1,44 @@
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitfold.ir.arithmetic import fma, ordered_sum
+
+floats = st.floats(width=32, min_value=-(2.0**60), max_value=2.0**60).filter(lambda v: v == 0 or abs(v) > 2.0**-40)
+
+
+def rounded(exact: Fraction) -> np.float32:
+    """The float32 nearest to an exact number, ties to even."""
+    guess = np.float32(float(exact))
+    around = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+    return min(around, key=lambda v: (abs(Fraction(float(v)) - exact), int(v.view(np.int32)) & 1))
+
+
+@given(floats, floats, floats)
+def test_fma_rounds_once(a, b, c):
+    got = fma(np.array([a], np.float32), np.array([b], np.float32), np.array([c], np.float32))[0]
+    assert got == rounded(Fraction(a) * Fraction(b) + Fraction(c))
+
+
+def test_fma_where_rounding_twice_is_wrong():
+    """c lies half way between two float32 but for a product too small for float64 to keep."""
+    one = np.float32(1)
+    a, b = np.float32(1 + 2.0**-12), np.float32(1 + 2.0**-12)  # product 1 + 2^-11 + 2^-24: half way, exactly
+    tiny = np.float32(2.0**-60)
+    for c, expected in ((tiny, 1 + 2.0**-11 + 2.0**-23), (-tiny, 1 + 2.0**-11), (np.float32(0), 1 + 2.0**-11)):
+        assert np.float32(np.float64(a) * b + c) == np.float32(1 + 2.0**-11), "rounding twice loses c"
+        assert fma(np.array(a), np.array(b), np.array(c)) == np.float32(expected)
+        assert fma(-np.array(a), np.array(b), -np.array(c)) == -np.float32(expected)
+    assert fma(np.array(one), np.array(one), np.zeros(3, np.float32)).shape == (3,)
+
+
+def test_ordered_sum_adds_term_after_term(rng):
+    x = rng.standard_normal((3, 100)).astype(np.float32)
+    for row, total in zip(x, ordered_sum(x), strict=True):
+        expected = np.float32(0)
+        for term in row:
+            expected = np.float32(expected + term)
+        assert total == expected
+    assert np.signbit(ordered_sum(np.full((1, 2), -0.0, np.float32))[0]) == np.False_
