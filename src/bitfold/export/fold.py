@@ -143,7 +143,9 @@ def terms(step: Step, weight: Weight, act: Coded | None) -> Terms:
     return replace(made, bias=bias + fixed, weight_mul=0 * bias, tap_mul=0 * bias)
 
 
-def largest_sum(weight: Weight, act: Coded) -> int:
-    """Bound of |D|."""
-    taps = tuple(range(1, weight.data.ndim))
-    return int(np.abs(weight.data.astype(np.int64)).sum(axis=taps).max()) * max(-act.min_code, act.max_code)
+def sum_range(weight: Weight, act: Coded) -> tuple[int, int]:
+    """The smallest and largest D that any channel can reach at any position."""
+    codes, taps = weight.data.astype(np.int64), tuple(range(1, weight.data.ndim))
+    up, down = codes.clip(min=0).sum(axis=taps), codes.clip(max=0).sum(axis=taps)
+    low, high = min(act.min_code, 0), max(act.max_code, 0)  # a padded tap adds 0
+    return int((up * low + down * high).min()), int((up * high + down * low).max())

@@ -12,9 +12,18 @@ import numpy as np
 import torch
 
 from bitfold.export.builder import Builder
-from bitfold.export.fold import Terms, Weight, act_encoding, largest_sum, refusal, terms, weight_of
+from bitfold.export.fold import Terms, Weight, act_encoding, refusal, sum_range, terms, weight_of
 from bitfold.export.steps import Step, TorchFunction
-from bitfold.export.thresholds import Accumulated, Entries, Thresholds, check_forward, float_thresholds, integer_thresholds, spread
+from bitfold.export.thresholds import (
+    Accumulated,
+    Entries,
+    Thresholds,
+    check_forward,
+    float_thresholds,
+    integer_thresholds,
+    never_falls,
+    spread,
+)
 from bitfold.ir import ops
 from bitfold.ir.encoding import Binary, Coded, Float
 from bitfold.ir.graph import Constant, TensorType
@@ -230,8 +239,10 @@ class Lowering:
         found: list[tuple[Step, Coded, Thresholds]] = []
         for step in chain.quantizers:
             encoding = self._encoding(step)
+            if len(encoding.alphabet()) - 1 > MAX_ROW and not all(_same_in_channels(s) for s in chain.functions):
+                return False
             thresholds = float_thresholds(Entries(step.module, encoding, chain.tail()), source.shape)  # type: ignore[arg-type]
-            if thresholds is None or not _worth(thresholds) or not self._flattens(chain, step, encoding):
+            if thresholds is None or not self._flattens(chain, step, encoding):
                 return False
             if chain.pool is not None and not self._pools_codes(chain, step, encoding):
                 return False
@@ -250,7 +261,8 @@ class Lowering:
         chain = Chain((), tuple(r for r in readers if r is not None)) if direct else self._chain(only) if only is not None else None
         if chain is None or not made.same_everywhere:
             return False
-        accumulated = Accumulated(made.mul, made.bias, largest_sum(weight, source.coded), layer.shape)
+        accumulated = Accumulated(made.mul, made.bias, *sum_range(weight, source.coded), layer.shape)
+        monotone = all(_monotone(s) for s in chain.functions)
         found: list[tuple[Step, Coded, Thresholds, bool]] = []
         for step in chain.quantizers:
             encoding = self._encoding(step)
@@ -258,7 +270,9 @@ class Lowering:
             if len(entries.alphabet) - 1 > MAX_ROW or not self._flattens(chain, step, encoding):
                 return False
             pool_first = chain.pool is not None and not self._pools_codes(chain, step, encoding)
-            thresholds = integer_thresholds(accumulated, entries, chain.tail(0, chain.pool) if pool_first else None)
+            if pool_first and not (monotone and never_falls(accumulated, chain.tail(0, chain.pool))):
+                return False
+            thresholds = integer_thresholds(accumulated, entries, monotone)
             if thresholds is None:
                 return False
             found.append((step, encoding, thresholds, pool_first))
@@ -316,8 +330,9 @@ def _monotone(step: Step) -> bool:
     return bool((neg * pos >= 0).all())
 
 
-def _worth(found: Thresholds) -> bool:
-    return len(found.rows) == 1 or found.rows.shape[1] <= MAX_ROW
+def _same_in_channels(step: Step) -> bool:
+    """Whether one row of thresholds would serve all channels."""
+    return all((v == v.flat[0]).all() for v in step.attrs.values() if isinstance(v, np.ndarray))
 
 
 def input_types(steps: list[Step]) -> dict[str, TensorType]:

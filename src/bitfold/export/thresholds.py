@@ -1,13 +1,12 @@
 """Exact thresholds of a quantiser, found by asking it for codes: nothing is derived from its formula.
 
 A monotone step function is known by the places where its code changes. Over floats each place is found by bisection over the bit
-patterns of float32; over an accumulator's integers every value is tried. ``tail`` is whatever PyTorch computes between the value
+patterns of float32, or over an accumulator's integers. ``tail`` is whatever PyTorch computes between the value
 that is compared and the quantiser (BatchNorm, activations ...), run by PyTorch itself in float32.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from bitfold.ir.encoding import Coded, values
 from bitfold.quantizers.base import Quantizer
 
 CHUNK = 1 << 22  # values that run through a tail at once: 16 MB of float32
-MAX_TRIALS = 1 << 28  # a search over integers that needs more goes the float way; about three seconds on one core
+MAX_TRIALS = 1 << 27  # where every integer is tried, layers that need more take the float way; some seconds on one core
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,62 +53,39 @@ class Entries:
         return np.asarray(entries)
 
 
-def spread(values_: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(C, K) trial values as a batch of the layer's rank: (1, C, K, 1) for images, (K, C) for vectors."""
-    return values_[None, :, :, None] if len(shape) == 3 else values_.T.contiguous()
+# PyTorch computes whole vectors of a channel's pixels one way and the few left over another (with or without a fused multiply-add);
+# trials stand where most pixels of a real image do.
+_PIXELS = 64
 
 
-def gather(entries: np.ndarray) -> np.ndarray:
+def spread(trials: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(C, K) trial values as a batch of the layer's rank: (1, C, K rounded up, 1) for images, (K, C) for vectors."""
+    if len(shape) == 1:
+        return trials.T.contiguous()
+    return torch.nn.functional.pad(trials, (0, -trials.shape[1] % _PIXELS))[None, :, :, None]
+
+
+def gather(entries: np.ndarray, count: int) -> np.ndarray:
     """Back to (C, K)."""
-    return entries[0, :, :, 0] if entries.ndim == 4 else entries.T
+    return entries[0, :, :count, 0] if entries.ndim == 4 else entries.T[:, :count]
 
 
-# ---- float32
+AtTrials = Callable[[np.ndarray], np.ndarray]  # (C, K) trial values -> (C, K) entries
 
 
-def float_thresholds(entries: Entries, shape: tuple[int, ...]) -> Thresholds | None:
-    """Thresholds for a float32 input of ``shape`` (per sample); None if the function is not monotone in each channel."""
-    channels, levels = shape[0], len(entries.alphabet)
+def _first_reaching(at: AtTrials, falling: np.ndarray, low: int, high: int, levels: int) -> np.ndarray:
+    """(C, levels - 1): by bisection, the smallest integer in [low, high] with which each entry is reached; high + 1 if none does.
 
-    def at(x: np.ndarray) -> np.ndarray:
-        return gather(entries(spread(torch.from_numpy(x), shape)))
-
-    largest = np.finfo(np.float32).max
-    ends = at(np.tile(np.array([-largest, largest], np.float32), (channels, 1)))
-    falling = ends[:, 0] > ends[:, 1]
+    Entries count from the top in falling channels.
+    """
     number = np.arange(1, levels)[None, :]
-
-    def reached(x: np.ndarray) -> np.ndarray:
-        return _reached(at(x), falling, number, levels)
-
-    top = _key(np.array(largest, np.float32))
-    low, high = np.full((channels, levels - 1), -top), np.full((channels, levels - 1), top + 1)
-    while (low < high).any():  # the smallest key that reaches the entry; top + 1 if none does
-        middle = (low + high) >> 1
-        hit, open_ = reached(_float(np.minimum(middle, top))), low < high
-        low, high = np.where(open_ & ~hit, middle + 1, low), np.where(open_ & hit, middle, high)
-    rows = _float(np.minimum(low, top))
-    rows = np.where(low > top, np.float32(np.inf), np.where(low == -top, np.float32(-np.inf), rows)).astype(np.float32)
-    return _checked(at, rows, falling)
-
-
-def _reached(entry: np.ndarray, falling: np.ndarray, number: np.ndarray, levels: int) -> np.ndarray:
-    """Whether x is at or beyond the threshold that begins entry ``number`` (counted from the top in falling channels)."""
-    return np.where(falling[:, None], levels - 1 - entry, entry) >= number
-
-
-def _checked(at: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, falling: np.ndarray) -> Thresholds | None:
-    """The thresholds, if they decide as ``at`` does at their neighbours and at values of every size."""
-    rng = np.random.default_rng(0)
-    channels, count = rows.shape
-    below, above = np.nextafter(rows, np.float32(-np.inf)), np.nextafter(rows, np.float32(np.inf))
-    trials = [np.nan_to_num(x) for x in (below, rows, above)]
-    trials += [rng.standard_normal((channels, 64), dtype=np.float32) * np.float32(10.0**e) for e in range(-6, 5)]
-    for trial in trials:
-        expected = np.stack([np.searchsorted(row, t, side="right") for row, t in zip(rows, trial, strict=True)])
-        if (at(trial) != np.where(falling[:, None], count - expected, expected)).any():
-            return None
-    return _smallest(rows, falling)
+    first, last = np.full((len(falling), levels - 1), low), np.full((len(falling), levels - 1), high + 1)
+    while (first < last).any():
+        middle, open_ = (first + last) >> 1, first < last
+        entry = at(np.minimum(middle, high))
+        reached = np.where(falling[:, None], levels - 1 - entry, entry) >= number
+        first, last = np.where(open_ & ~reached, middle + 1, first), np.where(open_ & reached, middle, last)
+    return first
 
 
 def _smallest(rows: np.ndarray, falling: np.ndarray) -> Thresholds:
@@ -117,6 +93,56 @@ def _smallest(rows: np.ndarray, falling: np.ndarray) -> Thresholds:
     if falling.any():
         return Thresholds(rows, falling)
     return Thresholds(rows[:1] if (rows == rows[0]).all() else rows, None)
+
+
+def _decide(rows: np.ndarray, falling: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """The entries that the thresholds give: what Quantize computes."""
+    count = np.stack([np.searchsorted(row, trial, side="right") for row, trial in zip(rows, trials, strict=True)])
+    return np.where(falling[:, None], rows.shape[1] - count, count)
+
+
+# ---- float32
+
+
+def float_thresholds(entries: Entries, shape: tuple[int, ...]) -> Thresholds | None:
+    """Thresholds for a float32 input of ``shape`` (per sample); None if the function is not monotone in each channel."""
+
+    def at(x: np.ndarray) -> np.ndarray:
+        return gather(entries(spread(torch.from_numpy(x), shape)), x.shape[1])
+
+    channels, levels = shape[0], len(entries.alphabet)
+    ends = at(np.tile(np.array([-_LARGEST, _LARGEST]), (channels, 1)))
+    falling = ends[:, 0] > ends[:, 1]
+    if levels > _MANY_LEVELS and (ends == ends[0]).all():  # perhaps all channels are alike: share the levels out among them
+
+        def shared(x: np.ndarray) -> np.ndarray:
+            return at(np.resize(x, (channels, -(-x.size // channels)))).reshape(1, -1)[:, : x.size]
+
+        rows = np.tile(_float_rows(shared, falling[:1], levels), (channels, 1))
+        if _agrees(at, rows, falling):
+            return _smallest(rows, falling)
+    rows = _float_rows(at, falling, levels)
+    return _smallest(rows, falling) if _agrees(at, rows, falling) else None
+
+
+_LARGEST = np.finfo(np.float32).max
+_MANY_LEVELS = 16
+
+
+def _float_rows(at: AtTrials, falling: np.ndarray, levels: int) -> np.ndarray:
+    top = int(_key(np.array(_LARGEST)))
+    keys = _first_reaching(lambda k: at(_float(k)), falling, -top, top, levels)
+    rows = np.where(keys > top, np.inf, np.where(keys == -top, -np.inf, _float(np.minimum(keys, top))))
+    return rows.astype(np.float32)
+
+
+def _agrees(at: AtTrials, rows: np.ndarray, falling: np.ndarray) -> bool:
+    """Whether the thresholds decide as ``at`` does, at their neighbours and at values of every size."""
+    rng = np.random.default_rng(0)
+    below, above = np.nextafter(rows, -np.float32(np.inf)), np.nextafter(rows, np.float32(np.inf))
+    sizes = [rng.standard_normal((len(rows), 64), dtype=np.float32) * np.float32(10.0**e) for e in range(-6, 5)]
+    trials = [np.nan_to_num(x) for x in (below, rows, above)] + sizes
+    return all((at(x) == _decide(rows, falling, x)).all() for x in trials)
 
 
 def _key(x: np.ndarray) -> np.ndarray:
@@ -134,63 +160,69 @@ def _float(key: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Accumulated:
-    """What a layer makes of its accumulator D before the tail: float32(mul * D + bias), per channel; |D| <= bound.
+    """What a layer makes of its accumulator D before the tail: float32(mul * D + bias), per channel; low <= D <= high.
 
     One rounding, as if PyTorch summed exactly. ``shape`` is the layer's output.
     """
 
     mul: np.ndarray
     bias: np.ndarray
-    bound: int
+    low: int
+    high: int
     shape: tuple[int, ...]
 
     def __call__(self, d: np.ndarray) -> Tensor:
-        """(K,) -> the layer's output for these accumulators, channels along axis 1."""
-        y = self.mul[:, None] * d[None, :].astype(np.float64) + self.bias[:, None]
+        """(C, K) or (1, K) accumulators -> the layer's output, as ``spread`` lays it out."""
+        y = self.mul[:, None] * d.astype(np.float64) + self.bias[:, None]
         return spread(torch.from_numpy(y.astype(np.float32)), self.shape)
 
 
-def integer_thresholds(layer: Accumulated, entries: Entries, rising: Sequence[TorchFunction] | None = None) -> Thresholds | None:
+def integer_thresholds(layer: Accumulated, entries: Entries, monotone: bool) -> Thresholds | None:
     """Thresholds on D that decide as the tail does for every integer of the range; None if it is not monotone in some channel.
 
-    ``rising``: the functions in front of a max-pooling, which must not fall in any channel if the pooling is to run on integers.
+    ``monotone`` says that no function of the tail can turn round, rounded or not: then the places are found by bisection. Otherwise
+    every integer is tried, which may still show rising or falling codes.
     """
-    channels, levels = len(layer.mul), len(entries.alphabet)
-    if (2 * layer.bound + 1) * channels > MAX_TRIALS:
-        return None
-    ends = gather(entries(layer(np.array([-layer.bound, layer.bound]))))
+
+    def at(d: np.ndarray) -> np.ndarray:
+        return gather(entries(layer(d)), d.shape[1])
+
+    ends = at(np.array([[layer.low, layer.high]]))
     falling = ends[:, 0] > ends[:, 1]
-    number = np.arange(1, levels)[None, :]
-    rows = np.full((channels, levels - 1), -layer.bound, dtype=np.int64)
-    previous: np.ndarray | None = None
-    before_pool: np.ndarray | None = None
-    for d in _chunks(layer.bound, max(2, CHUNK // channels)):
-        entry = gather(entries(layer(d)))
+    if monotone:
+        rows = _first_reaching(at, falling, layer.low, layer.high, len(entries.alphabet))
+        sample = np.random.default_rng(0).integers(layer.low, layer.high + 1, (len(rows), 64))
+        around = [np.clip(rows + shift, layer.low, layer.high) for shift in (-1, 0, 1)]
+        agrees = all((at(d) == _decide(rows, falling, d)).all() for d in [*around, sample])
+        return _smallest(rows.astype(np.int32), falling) if agrees else None
+    return _by_every_integer(at, layer, falling, len(entries.alphabet))
+
+
+def _by_every_integer(at: AtTrials, layer: Accumulated, falling: np.ndarray, levels: int) -> Thresholds | None:
+    channels = len(falling)
+    if (layer.high + 1 - layer.low) * channels > MAX_TRIALS:
+        return None
+    seen = np.zeros((channels, levels), dtype=np.int64)  # how many integers have each entry
+    previous = np.zeros((channels, 1), dtype=np.int64)
+    size = max(_PIXELS, CHUNK // channels)
+    for first in range(layer.low, layer.high + 1, size):
+        entry = at(np.arange(first, min(first + size, layer.high + 1))[None, :])
         entry = np.where(falling[:, None], levels - 1 - entry, entry)
-        if not _never_falls(previous, entry):
+        if (np.diff(entry, axis=1, prepend=previous) < 0).any():
             return None
         previous = entry[:, -1:]
-        if rising is not None:
-            pooled = layer(d)
-            for function in rising:
-                pooled = function(pooled)
-            value = gather(pooled.numpy())
-            if not _never_falls(before_pool, value):
-                return None
-            before_pool = value[:, -1:]
-        for k in range(levels - 1):  # a threshold lies behind every D that has not reached its entry
-            rows[:, k] += (entry < number[:, k : k + 1]).sum(axis=1)
+        seen += np.bincount((entry + levels * np.arange(channels)[:, None]).reshape(-1), minlength=levels * channels).reshape(seen.shape)
+    rows = layer.low + seen.cumsum(axis=1)[:, :-1]  # a threshold lies behind every D that has not reached its entry
     return _smallest(rows.astype(np.int32), falling)
 
 
-def _never_falls(before: np.ndarray | None, row: np.ndarray) -> bool:
-    joined = row if before is None else np.concatenate([before, row], axis=1)
-    return bool((joined[:, 1:] >= joined[:, :-1]).all())
-
-
-def _chunks(bound: int, size: int) -> list[np.ndarray]:
-    edges = [*range(-bound, bound + 1, size), bound + 1]
-    return [np.arange(a, b) for a, b in pairwise(edges)]
+def never_falls(layer: Accumulated, functions: Sequence[TorchFunction]) -> bool:
+    """Whether monotone functions of D rise (or stay) in every channel."""
+    ends = layer(np.array([[layer.low, layer.high]]))
+    for function in functions:
+        ends = function(ends)
+    value = gather(ends.numpy(), 2)
+    return bool((value[:, 0] <= value[:, 1]).all())
 
 
 # ---- the contract between forward, codes and encoding
