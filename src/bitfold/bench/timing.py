@@ -8,7 +8,7 @@ collector is off while the clock runs. Quote the median, judge the noise by the 
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,13 @@ class Timing:
     max_us: float
     n: int
     loops: int
+
+    @staticmethod
+    def of(samples_us: Iterable[float], loops: int) -> "Timing":
+        """The summary of at least two rounds, each given in microseconds per call."""
+        us = sorted(samples_us)
+        q1, median, q3 = statistics.quantiles(us, n=4, method="inclusive")
+        return Timing(median, q1, q3, us[0], us[-1], len(us), loops)
 
     @property
     def spread(self) -> float:
@@ -48,13 +55,13 @@ def compare(
         loops[name] = _calibrate(call, min_time)
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     deadline = time.perf_counter() + max_time
-    with _collector_off():
+    with collector_off():
         for done in range(repeats):
             if done >= 5 and time.perf_counter() > deadline:
                 break
             for name, call in contestants.items():
                 samples[name].append(_round(call, loops[name]))
-    return {name: _timing(values, loops[name]) for name, values in samples.items()}
+    return {name: Timing.of((1e6 * s for s in seconds), loops[name]) for name, seconds in samples.items()}
 
 
 def _round(call: Callable[[], Any], loops: int) -> float:
@@ -76,14 +83,9 @@ def _calibrate(call: Callable[[], Any], min_time: float) -> int:
         loops = int(loops * grow) + 1
 
 
-def _timing(seconds: list[float], loops: int) -> Timing:
-    us = sorted(1e6 * s for s in seconds)
-    q1, median, q3 = statistics.quantiles(us, n=4, method="inclusive")
-    return Timing(median, q1, q3, us[0], us[-1], len(us), loops)
-
-
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def collector_off() -> Iterator[None]:
+    """No garbage collection inside; as before outside."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
