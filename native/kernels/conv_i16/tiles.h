@@ -1,0 +1,95 @@
+/* The body of the int16 kernels, included by ISA files after simd_*.h; kPixels is the ISA's register tile.
+ *
+ * One tile is P output pixels of a row x 16 channels. A step takes a pair of input channels: the pair of activations, broadcast, against 16
+ * pairs of weights gives 16 sums of two products. A tap outside the image reads zeros.
+ */
+#ifndef BITFOLD_KERNELS_CONV_I16_TILES_H_
+#define BITFOLD_KERNELS_CONV_I16_TILES_H_
+
+#include "kernels/epilogue_simd.h"
+#include "kernels/window.h"
+
+#define BF_UNROLL _Pragma("GCC unroll 16")
+
+static const int16_t kZeroCodes[16384] = {};  // stands for the codes of a tap outside the image
+
+struct CodeTile {
+  const int16_t* origin;   // the group's first channel of input row `first tap row`, column 0
+  const int16_t* weights;  // of the block, tap (first tap row, 0)
+  int64_t row_step, column_step;               // elements: tap row to tap row, input column to input column
+  int32_t rows, kernel_w, pairs;
+  int32_t column, stride, dilation, in_w;      // input column of pixel 0 at tap column 0; pixel to pixel; tap to tap
+};
+
+BF_INLINE vi broadcast_pair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return vi_set1(pair);
+}
+
+template <int P>
+static inline void dot_tile(const CodeTile& t, vi* d) {
+  vi acc[P];
+  BF_UNROLL
+  for (int p = 0; p < P; ++p) acc[p] = vi_set1(0);
+  const int16_t* w = t.weights;
+  for (int32_t i = 0; i < t.rows; ++i)
+    for (int32_t j = 0; j < t.kernel_w; ++j) {
+      const int16_t* px[P];
+      BF_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const int32_t ix = t.column + p * t.stride + j * t.dilation;
+        px[p] = (uint32_t)ix < (uint32_t)t.in_w ? t.origin + i * t.row_step + ix * t.column_step : kZeroCodes;
+      }
+      for (int64_t c = 0; c < t.pairs; ++c, w += 32) {
+        const vi weight = vi_load((const int32_t*)w);
+        BF_UNROLL
+        for (int p = 0; p < P; ++p) acc[p] = vi_add(acc[p], vi_dot_pairs(broadcast_pair(px[p] + 2 * c), weight));
+      }
+    }
+  BF_UNROLL
+  for (int p = 0; p < P; ++p) d[p] = acc[p];
+}
+
+static void dot_pixels(int32_t pixels, const CodeTile& t, vi* d) {
+  switch (pixels) {
+    case 1: return dot_tile<1>(t, d);
+    case 2: return dot_tile<2>(t, d);
+    case 3: return dot_tile<3>(t, d);
+    case 4: return dot_tile<4>(t, d);
+    case 5: return dot_tile<5>(t, d);
+    case 6: return dot_tile<6>(t, d);
+    default: return dot_tile<kPixels>(t, d);
+  }
+}
+
+static inline void conv_i16_blocks(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
+  const bf_conv_shape* s = &args->shape;
+  const int32_t group_blocks = s->groups == 1 ? (s->out_c + 15) / 16 : s->out_c / s->groups / 16;
+  const int32_t channels = s->in_c / s->groups, tiles = (s->out_w + kPixels - 1) / kPixels;
+  CodeTile t;
+  t.column_step = s->in_stride;
+  t.row_step = s->dilation_h * s->in_w * s->in_stride;
+  t.kernel_w = s->kernel_w;
+  t.pairs = (channels + 1) / 2;
+  t.stride = s->stride_w;
+  t.dilation = s->dilation_w;
+  t.in_w = s->in_w;
+  for (int32_t b = b0; b < b1; ++b)
+    for (int32_t y = y0; y < y1; ++y) {
+      const TapRange rows = bf_valid_rows(s, y);
+      const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h;
+      t.rows = rows.end - rows.begin;
+      t.origin = (const int16_t*)args->input + iy * s->in_w * s->in_stride + b / group_blocks * channels;
+      t.weights = (const int16_t*)args->weights + ((int64_t)b * s->kernel_h + rows.begin) * s->kernel_w * t.pairs * 32;
+      for (int32_t tile = 0; tile < tiles; ++tile) {
+        const int32_t x = (int32_t)((int64_t)tile * s->out_w / tiles), end = (int32_t)((int64_t)(tile + 1) * s->out_w / tiles);
+        vi d[kPixels];
+        t.column = x * s->stride_w - s->pad_w;
+        dot_pixels(end - x, t, d);
+        bf_finish_ints(args, y, x, end - x, b, b / group_blocks, d);
+      }
+    }
+}
+
+#endif
