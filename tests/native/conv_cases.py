@@ -1,5 +1,6 @@
 """Random calls of single conv kernels, and what they must give (plain NumPy, int64 and emulated fma)."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,27 +100,33 @@ def packed_pixels(x: np.ndarray, e: Coded, stride_extra: int) -> tuple[np.ndarra
     return np.ascontiguousarray(flat).ravel(), flat.shape[1]
 
 
-def random_case(rng: np.random.Generator, family: str, max_channels: int = 130) -> Case:
-    g = random_geometry(rng, max_channels)
+def random_case(
+    rng: np.random.Generator, family: str, max_channels: int = 130, serves: Callable[[list[int]], bool] = lambda shape: True
+) -> Case:
+    """A call whose shape ``serves`` accepts."""
+    while True:
+        g = random_geometry(rng, max_channels)
+        stride = g[2] if rng.random() < 0.5 else (g[2] + 15) // 16 * 16
+        if serves([*g, stride]):
+            break
     h, w, cin, cout, kh, kw, *_, groups = g
     wshape = (cout, cin // groups, kh, kw)
     if family == "conv_f32":
-        stride = cin if rng.random() < 0.5 else (cin + 15) // 16 * 16
         x = rng.standard_normal((h, w, cin)).astype(np.float32)
-        weights = rng.standard_normal(wshape).astype(np.float32)
+        data = padded_rows(x, stride, np.array(np.nan))
         if rng.random() < 0.2:  # coded weights count as their codes
-            e: Coded = Ternary()
-            codes = random_codes(rng, e, wshape)
-            case = Case([*g, stride], x, codes.astype(np.float32), padded_rows(x, stride, np.array(np.nan)), pack(codes, e), FLOAT, format_of(e))
+            codes = random_codes(rng, Ternary(), wshape)
+            case = Case([*g, stride], x, codes.astype(np.float32), data, pack(codes, Ternary()), FLOAT, format_of(Ternary()))
         else:
-            case = Case([*g, stride], x, weights, padded_rows(x, stride, np.array(np.nan)), weights)
+            weights = rng.standard_normal(wshape).astype(np.float32)
+            case = Case([*g, stride], x, weights, data, weights)
     else:
-        case = coded_case(rng, family, g)
+        case = coded_case(rng, family, g, stride)
     case.epilogue = random_epilogue(rng, case, family)
     return case
 
 
-def coded_case(rng: np.random.Generator, family: str, g: list[int]) -> Case:
+def coded_case(rng: np.random.Generator, family: str, g: list[int], stride: int) -> Case:
     h, w, cin, cout, kh, kw, *_, groups = g
 
     def small() -> Coded:
@@ -133,7 +140,6 @@ def coded_case(rng: np.random.Generator, family: str, g: list[int]) -> Case:
     ea, ew = (Binary(), Binary()) if family == "conv_b1" else (small(), small()) if family == "conv_planes" else (wide(), wide())
     x, codes = random_codes(rng, ea, (h, w, cin)), random_codes(rng, ew, (cout, cin // groups, kh, kw))
     if family == "conv_i16":
-        stride = (cin + 15) // 16 * 16 if rng.random() < 0.7 else cin
         data = padded_rows(x.astype(np.int16), stride, np.array(12345))
     else:
         data, stride = packed_pixels(x, ea, int(rng.integers(2)))
@@ -171,7 +177,7 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
     return e
 
 
-def taps(case: Case) -> Any:
+def taps(case: Case) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """(tap row, tap column, valid output rows, valid output columns, their input rows, their input columns), in order."""
     h, w, _, _, kh, kw, sh, sw, ph, pw, dh, dw, _, _ = case.shape
     oh, ow = case.out_size

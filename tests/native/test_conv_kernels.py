@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from tests.native.conv_cases import Case, random_case, reference_outputs, same_floats
+from tests.native.conv_cases import random_case, reference_outputs, same_floats
 
 pytestmark = pytest.mark.native
 
@@ -23,16 +22,9 @@ SIMD = [pytest.param(name, family, id=name) for name, family in KERNELS if name 
 CASES = {"default": 200, "long": 10_000}
 
 
-def served_case(rng: np.random.Generator, kernel: str, family: str) -> Case:
-    while True:
-        case = random_case(rng, family)
-        if core.conv_refusal(kernel, case.shape) is None:
-            return case
-
-
 def check_against_scalar(rng: np.random.Generator, kernel: str, family: str, count: int) -> None:
     for number in range(count):
-        case = served_case(rng, kernel, family)
+        case = random_case(rng, family, serves=lambda shape: core.conv_refusal(kernel, shape) is None)
         want = case.run(core, SCALAR[family])
         got = case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2)))
         what = f"case {number} of {kernel}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
