@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitfold.ir.arithmetic import fma, ordered_sum
+from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum
 
 floats = st.floats(width=32, min_value=-(2.0**60), max_value=2.0**60).filter(lambda v: v == 0 or abs(v) > 2.0**-40)
 
@@ -42,3 +42,10 @@ def test_ordered_sum_adds_term_after_term(rng):
             expected = np.float32(expected + term)
         assert total == expected
     assert np.signbit(ordered_sum(np.full((1, 2), -0.0, np.float32))[0]) == np.False_
+
+
+def test_exp_is_close_to_the_exact_one(rng: np.random.Generator) -> None:
+    x = np.concatenate([[0, -0.0, -1e-30, -87.5, -103.9, -104.1, -np.inf], -rng.exponential(10, 2000)]).astype(np.float32)
+    got, want = exp_not_positive(x).astype(np.float64), np.exp(x.astype(np.float64))
+    assert (np.abs(got - want) <= 2 * np.spacing(want.astype(np.float32))).all()
+    assert np.isnan(exp_not_positive(np.array([np.nan], np.float32))).all()

@@ -32,3 +32,22 @@ def ordered_sum(x: np.ndarray) -> np.ndarray:
     """float32 sum over the last axis, from +0.0, term after term."""
     total: np.ndarray = np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1]
     return total + np.float32(0)
+
+
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # Cody and Waite: n * high is exact
+_EXP = [np.float32(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)]
+
+
+def exp_not_positive(x: np.ndarray) -> np.ndarray:
+    """e^x of float32 x <= 0 (NaN stays), about 1 unit in the last place: the steps that ``docs/format.md`` writes (Cephes' polynomial)."""
+    one, magic = np.float32(1), np.float32(1.5 * 2**23)  # adding magic rounds to an integer
+    x = np.where(x < np.float32(-104), np.float32(-104), x)
+    n = fma(x, np.float32(1.44269504088896341), magic) - magic
+    r = fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x))
+    p = np.full_like(x, _EXP[0])
+    for coefficient in _EXP[1:]:
+        p = fma(p, r, coefficient)
+    p = fma(p, r * r, r) + one
+    power = np.where(np.isnan(n), 0, n).astype(np.int32)
+    half = power >> 1  # two factors, because 2^n alone may be subnormal
+    return p * np.ldexp(one, half) * np.ldexp(one, power - half)  # type: ignore[no-any-return]
