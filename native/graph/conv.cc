@@ -148,6 +148,9 @@ KernelName Plan::conv(const ConvSpec& s) {
   check_weights(s);
   const bf_conv_shape& shape = k.args.shape = make_shape(s, k.x);
   k.is_linear = k.x.pixels() == 1 && s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0;
+  if (k.is_linear) {  // images become columns of one row: the stride of a single pixel means nothing
+    k.args.shape.stride_h = k.args.shape.stride_w = k.args.shape.dilation_h = k.args.shape.dilation_w = 1;
+  }
   k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
   const int lanes16 = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
 
