@@ -1,0 +1,162 @@
+"""Whole networks: bitfold's engine on the low-bit network against every peer on its float twin, one run, all in turn.
+
+Weights are untrained: latency does not depend on their values, and every row says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import bitfold
+from bitfold import models
+from bitfold.bench import peers, rows
+from bitfold.bench.check import check
+from bitfold.bench.peers._base import Subject
+from bitfold.bench.peers.pytorch import threads as torch_threads
+from bitfold.bench.rows import Row
+from bitfold.bench.timing import compare
+from bitfold.ir.graph import Graph
+
+DEFAULT = ("resnet18_imagenet", "vgg_small", "resnet20")
+CALIBRATION = 8  # inputs from which int8 peers take their ranges
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant ready to run, or the reason why it does not."""
+
+    name: str
+    call: Callable[[], Any] | None
+    reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    names: Sequence[str] = DEFAULT,
+    peer_names: Sequence[str] | None = None,
+    method: str = "bireal",
+    threads: int = 1,
+    batch: int = 1,
+    repeats: int = 30,
+    say: Callable[[str], None] = lambda words: None,
+) -> list[Row]:
+    """Rows of every model: the low-bit network and the float twin in the engine, and the float twin in each peer (default: all).
+
+    A peer that is missing, fails or answers wrongly has a row with its reason and no time.
+    """
+    chosen = list(peer_names) if peer_names is not None else peers.names()
+    for name in chosen:
+        peers.get(name)  # an unknown peer is refused before the work begins
+    stamp = rows.stamp()
+    made = []
+    for name in names:
+        with TemporaryDirectory() as folder:
+            entries = _entries(name, chosen, method, threads, batch, Path(folder), say)
+            say(f"{name}: timing {sum(e.call is not None for e in entries)} contestants")
+            with torch_threads(threads):
+                times = compare({e.name: e.call for e in entries if e.call is not None}, repeats)
+        made += [
+            Row(
+                bench="models",
+                subject=name,
+                contestant=e.name,
+                threads=threads,
+                batch=batch,
+                timing=times.get(e.name),
+                reason=e.reason,
+                details={"weights": "untrained", **e.details},
+                **stamp,
+            )
+            for e in entries
+        ]
+    return made
+
+
+def _entries(
+    name: str, chosen: Sequence[str], method: str, threads: int, batch: int, folder: Path, say: Callable[[str], None]
+) -> list[Entry]:
+    """All contestants of one model, their results checked against PyTorch's."""
+    shape = input_shape(name)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, *shape)).astype(np.float32)
+    calibration = tuple(rng.standard_normal((batch, *shape)).astype(np.float32) for _ in range(CALIBRATION))
+    twin, low_bit = untrained(name), untrained(name, method)
+    subject = Subject(twin, x, calibration, threads, folder)
+    with torch.inference_mode():
+        want = twin(torch.from_numpy(x)).numpy()
+    say(f"{name}: exporting and verifying {method}")
+    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}"), float_entry(twin, x, want, threads)]
+    for peer in chosen:
+        say(f"{name}: preparing {peer}")
+        entries.append(peer_entry(peer, subject, want))
+    return entries
+
+
+def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str) -> Entry:
+    """The engine on the exported low-bit network; ``verify`` must find no accumulator that differs."""
+    graph: Graph = bitfold.export(model, torch.from_numpy(x))
+    result = bitfold.verify(model, graph, torch.from_numpy(x[:1]))
+    details = {"size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
+    if not result.ok:
+        return Entry(name, None, f"wrong result: {result}", details)
+    net = bitfold.load(graph, threads=threads)
+    return Entry(name, lambda: net(x), details={**details, "isa": "/".join(sorted({k.isa for k in net.kernels}))})
+
+
+def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int) -> Entry:
+    """The engine on the float twin."""
+    graph: Graph = bitfold.export(twin, torch.from_numpy(x))
+    net = bitfold.load(graph, threads=threads)
+    result = check(net(x), want, "float32")
+    details = {"size_bytes": file_size(graph), "max_difference": result.max_difference}
+    return Entry("bitfold float32", None if result.problem else lambda: net(x), result.problem, details)
+
+
+def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
+    peer = peers.get(name)
+    reason = peer.available()
+    if reason is not None:
+        return Entry(name, None, reason)
+    try:
+        prepared = peer.prepare(subject)
+        result = check(prepared.call(), want, peer.PRECISION)
+    except Exception as error:  # foreign code fails in its own ways; the row says how
+        return Entry(name, None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}")
+    details = {"precision": peer.PRECISION, "form": prepared.note, "cosine": result.cosine, "max_difference": result.max_difference}
+    return Entry(name, None if result.problem else prepared.call, result.problem, details)
+
+
+def untrained(name: str, method: str | None = None) -> nn.Module:
+    """The model, or its low-bit form, with random weights (always the same) and BatchNorm statistics of random inputs; in eval mode."""
+    torch.manual_seed(0)
+    model = models.create(name)
+    if method is not None:
+        model = bitfold.apply(model, method)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 1.0  # the statistics become those of the one batch
+    with torch.no_grad():
+        model.train()(torch.randn(8, *input_shape(name)))
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    return model.eval()
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """(channels, height, width) for a model's default options."""
+    if name.endswith("_imagenet"):
+        return 3, 224, 224
+    return {"digits_cnn": (1, 8, 8), "mlp": (1, 28, 28)}.get(name, (3, 32, 32))
+
+
+def file_size(graph: Graph) -> int:
+    """Bytes of the graph's ``*.bitfold`` file."""
+    with TemporaryDirectory() as folder:
+        return graph.save(Path(folder) / "m.bitfold")
