@@ -178,8 +178,10 @@ def _arrays(table: dict[str, Any], mapped: mmap.mmap, start: int) -> dict[str, n
     arrays = {}
     end = 0
     for name, (dtype, shape, first, last) in sorted(places.items(), key=lambda item: item[1][2]):
-        if first != end or last > len(mapped) - start or (start + first) % dtype.itemsize:
-            raise FormatError(f"tensor {short(name)}: bytes {first} to {last}; allowed: from {end} on, aligned, within the file")
+        if first != end or last > len(mapped) - start:
+            raise FormatError(f"tensor {short(name)}: bytes {first} to {last}; allowed: from {end} on, {len(mapped) - start} at most")
+        if (start + first) % dtype.itemsize:
+            raise FormatError(f"tensor {short(name)}: begins at byte {start + first}; allowed: a multiple of {dtype.itemsize}")
         arrays[name] = np.frombuffer(mapped, dtype, prod(shape), start + first).reshape(shape)
         end = last
     if end != len(mapped) - start:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitfold.ir.encoding import Coded, Element, Float
+from bitfold.errors import GraphError
+from bitfold.ir.encoding import Accumulator, Coded, Element, Float
 from bitfold.ir.ops import Node
 
 
@@ -35,12 +36,13 @@ class Constant:
 
     @staticmethod
     def from_array(array: np.ndarray) -> "Constant":
-        """float32 (or float64, rounded) -> Float; any integer dtype -> Accumulator."""
-        from bitfold.ir.encoding import Accumulator
-
+        """float32 (or float64, rounded) -> Float; any integer dtype -> Accumulator. GraphError for integers beyond int32."""
         if np.issubdtype(array.dtype, np.floating):
             return Constant(TensorType(array.shape, Float()), np.ascontiguousarray(array, dtype=np.float32))
-        bound = int(np.abs(array.astype(np.int64)).max(initial=0))
+        low, high = int(array.min(initial=0)), int(array.max(initial=0))
+        if low < -(1 << 31) or high >= 1 << 31:
+            raise GraphError(f"constant with entries {low} to {high}; allowed: int32, -2147483648 to 2147483647")
+        bound = max(-low, high)
         return Constant(TensorType(array.shape, Accumulator(bound)), np.ascontiguousarray(array, dtype=np.int32))
 
     @cached_property
