@@ -31,6 +31,8 @@ from bitfold.ir.graph import Constant, TensorType
 # A row of thresholds per channel costs 4 bytes a level; beyond 4 bits the layer's scale and one shared row are smaller.
 MAX_ROW = 15
 
+PATCH_SUM = ".patch_sum"  # ends the name of a layer of ones, which sums the patches of float activations
+
 _IN_CHAINS = (ops.Affine, ops.Clamp, ops.TwoSlope, ops.MaxPool, ops.Flatten)
 
 
@@ -171,7 +173,7 @@ class Lowering:
         """Float activations and weights o + s c: the product with c, plus o times the sum of the patch, which a layer of ones gives."""
         groups = step.attrs.get("groups", 1)
         ones = Weight(np.ones((groups, *weight.data.shape[1:]), np.int16), Binary(), np.ones(groups), np.zeros(groups))
-        lone = Step(step.op, f"{step.path}.patch_sum", step.inputs, step.shape, step.attrs, step.module)
+        lone = Step(step.op, step.path + PATCH_SUM, step.inputs, step.shape, step.attrs, step.module)
         sums = self._core(lone, ones, x, None, None)
         offset = made.patch_mul.reshape(-1, *[1] * (weight.data.ndim - 1))
         fields = {"groups": groups} if step.op is ops.Conv else {}
