@@ -58,7 +58,7 @@ def _stages(widths: list[int], depths: list[int], block: BlockKind, shortcut: Sh
 
 
 class CifarResNet(nn.Module):
-    """conv3x3 - BN - [act] - stages - global mean - [BN] - linear. Kaiming-normal weights (fan-in)."""
+    """conv3x3 - BN - [act] - 3 or 4 stages - global mean - [BN] - linear. Kaiming-normal weights (fan-in)."""
 
     def __init__(
         self,
@@ -77,10 +77,8 @@ class CifarResNet(nn.Module):
         self.conv1 = conv3x3(in_channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.act1 = activation(act, widths[0]) if stem_act else nn.Identity()
-        stages = _stages(widths, depths, block, shortcut, act)
-        for i, stage in enumerate(stages):
-            self.add_module(f"layer{i + 1}", stage)
-        self.depth = len(stages)
+        stages: list[nn.Module] = [*_stages(widths, depths, block, shortcut, act)]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages if len(stages) == 4 else [*stages, nn.Identity()]
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.bn2 = nn.BatchNorm1d(widths[-1]) if pooled_bn else nn.Identity()
         self.linear = nn.Linear(widths[-1], num_classes)
@@ -90,8 +88,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv1(x)))
-        for i in range(self.depth):
-            x = self.get_submodule(f"layer{i + 1}")(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(self.bn2(torch.flatten(self.pool(x), 1)))
 
 
