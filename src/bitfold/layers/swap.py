@@ -75,7 +75,7 @@ def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Non
     """Puts ``new[child]`` in every place that holds ``child`` (a shared module has several); not for the model itself."""
     places = [(parent, name, child) for parent in model.modules() for name, child in parent._modules.items()]
     for parent, name, child in places:
-        if child in new:
+        if child is not None and child in new:
             setattr(parent, name, new[child])
 
 

@@ -1,7 +1,5 @@
 """What a quantiser is: a tensor -> tensor map with a gradient, which can state its codes and their encoding."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,24 +11,14 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
-        return None, grad
-
-
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """``value``, bit for bit, with the gradient of ``surrogate`` (one shape, one dtype).
 
-    Unlike ``surrogate + (value - surrogate).detach()`` it does not round, so scaled values stay on their grid; and a compiled
-    forward drops the surrogate's own arithmetic, because nothing reads its value.
+    surrogate - surrogate is +0 exactly, so nothing is rounded and scaled values stay on their grid, which the usual form
+    surrogate + (value - surrogate).detach() does not promise. Plain operations, because torch.compile fuses them and an
+    autograd.Function costs it more. A -0 becomes +0; where the surrogate is not finite, neither is the result.
     """
-    result: Tensor = _StraightThrough.apply(value, surrogate)  # type: ignore[no-untyped-call]
-    return result
+    return value.detach() + (surrogate - surrogate.detach())
 
 
 def along(vector: Tensor, x: Tensor, axis: int) -> Tensor:

@@ -14,8 +14,8 @@ def round_half_away(x: Tensor) -> Tensor:
 def ap2(x: Tensor) -> Tensor:
     """Approximate power of two: sign(x) 2^round(log2|x|), and 0 at 0 (arXiv 1602.02830, released code).
 
-    Exact: with x = m 2^e, 0.5 <= |m| < 1, the power is 2^e if |m| >= sqrt(1/2), else 2^(e-1); x / m is 2^e without rounding.
+    Exact: with x = m 2^e, 0.5 <= |m| < 1, the power is x / m if |m| >= sqrt(1/2), else x / 2m, and neither division rounds.
     """
     m = torch.frexp(x).mantissa
-    m = torch.where(m == 0, 1.0, m)
-    return torch.where(m.abs() >= 0.5**0.5, 1.0, 0.5).to(x.dtype) * (x / m) * torch.where(m < 0, -1.0, 1.0).to(x.dtype)
+    divisor = torch.where(m.abs() >= 0.5**0.5, m, 2 * m)
+    return torch.where(m == 0, 0.0, (x / divisor).copysign(x)).to(x.dtype)
