@@ -1,12 +1,16 @@
 """float32 arithmetic of the interpreter: the steps that ``docs/format.md`` writes, each rounded once."""
 
+from typing import TypeAlias
+
 import numpy as np
 
 _DROPPED = 0x1FFFFFFF  # the 29 bits of a float64 fraction that float32 lacks
 _HALF_WAY = 0x10000000
 
+Operand: TypeAlias = np.ndarray | np.float32
 
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+
+def fma(a: Operand, b: Operand, c: Operand) -> np.ndarray:
     """a * b + c of float32 arrays, rounded once to float32, as C's ``fmaf`` (subnormal results: within one place).
 
     The product of two float32 is exact in float64. Rounding the float64 sum to float32 is a second rounding; it can differ from
