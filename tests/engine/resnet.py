@@ -36,9 +36,7 @@ class _Builder:
         self.constants[f"{name}.weight"] = Constant.from_codes(codes, Binary())
         epilogue = self.epilogue(name, out, 0.5 / np.sqrt(9 * inp))
         return self.add(
-            ops.Conv(
-                name=name, output=name, x=bits, weight=f"{name}.weight", stride=(stride, stride), padding=(1, 1), epilogue=epilogue
-            )
+            ops.Conv(name=name, output=name, x=bits, weight=f"{name}.weight", stride=(stride, stride), padding=(1, 1), epilogue=epilogue)
         )
 
     def half(self, name: str, x: str, inp: int, out: int, stride: int) -> str:
