@@ -102,7 +102,7 @@ def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str) -> E
     """The engine on the exported low-bit network; ``verify`` must find no accumulator that differs."""
     graph: Graph = bitfold.export(model, torch.from_numpy(x))
     result = bitfold.verify(model, graph, torch.from_numpy(x[:1]))
-    details = {"size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
+    details = {"precision": "low-bit", "size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
     if not result.ok:
         return Entry(name, None, f"wrong result: {result}", details)
     net = bitfold.load(graph, threads=threads)
@@ -114,7 +114,7 @@ def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int) 
     graph: Graph = bitfold.export(twin, torch.from_numpy(x))
     net = bitfold.load(graph, threads=threads)
     result = check(net(x), want, "float32")
-    details = {"size_bytes": file_size(graph), "max_difference": result.max_difference}
+    details = {"precision": "float32", "size_bytes": file_size(graph), "max_difference": result.max_difference}
     return Entry("bitfold float32", None if result.problem else lambda: net(x), result.problem, details)
 
 

@@ -1,0 +1,154 @@
+"""``bitfold demo``: train, fold, verify, run, compare. Real digits, a binary network and its float twin, in about a minute."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import bitfold
+from bitfold.bench import rows
+from bitfold.bench.models import Entry, input_shape, low_bit_entry, peer_entry, untrained
+from bitfold.bench.peers import pytorch
+from bitfold.bench.peers._base import Subject
+from bitfold.bench.timing import Timing, compare
+from bitfold.commands.study import FLOAT_ENGINE, FLOAT_TORCH, LOW_BIT, Study, report, study
+from bitfold.errors import BitfoldError
+from bitfold.report.content import Comparison, Contestant
+from bitfold.report.page import duration, kilobytes, render
+from bitfold.training.run import Run
+
+RECIPE = "adabin_digits_cnn_digits"
+BIG = "resnet18_imagenet"
+RUNS = {"low-bit": "run-low-bit", "float": "run-float"}  # folders of the two trainings, which each demo makes anew
+
+
+def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Writes model.bitfold, result.json, report.html and the two runs to ``out``; prints the table; returns what result.json holds.
+
+    ``threads``: of every contestant of the comparisons (training takes all cores). ``overrides``: changes to the recipe, as for --set.
+    """
+    console = console if console is not None else Console()
+    say = lambda words: console.print(f"[dim]-[/dim] {words}", highlight=False)  # noqa: E731
+    begun = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    twin = _train("float", out, [*overrides, f"seed={seed}", "stage.method=float", "stage.options={}"], say)
+    low_bit = _train("low-bit", out, [*overrides, f"seed={seed}"], say)
+    trained_s = time.perf_counter() - begun
+    found = study(low_bit, twin, None, threads, say)
+    found.graph.save(out / "model.bitfold")
+    console.print(str(found.verification), highlight=False, soft_wrap=True)
+    big = _big(threads, say)
+    result = _result(found, big, seed, trained_s)
+    result["seconds"] = round(time.perf_counter() - begun, 1)
+    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (out / "report.html").write_text(render(_report(found, big)), encoding="utf-8")
+    _print(console, found, big)
+    console.print(f"{out / 'report.html'}, {out / 'model.bitfold'} and {out / 'result.json'} written; {result['seconds']:.0f} s in all")
+    if not found.verification.ok:
+        raise BitfoldError("demo: the exported network does not compute what was trained; see the lines of verify above")
+    return result
+
+
+def _train(kind: str, out: Path, overrides: list[str], say: Any) -> Run:
+    folder = out / RUNS[kind]
+    if (folder / "recipe.toml").is_file():  # a run of an earlier demo
+        shutil.rmtree(folder)
+    recipe = bitfold.load_recipe(RECIPE, overrides)
+    epochs = sum(stage.epochs for stage in recipe.stage)
+    say(f"training {recipe.model.name} on {recipe.data.name}, {kind} ({recipe.stage[-1].method}), {epochs} epochs")
+    run: Run = bitfold.train(recipe, folder)
+    return run
+
+
+def _big(threads: int, say: Any) -> tuple[dict[str, Entry], dict[str, Timing]]:
+    """ImageNet ResNet-18, float in PyTorch and binary in the engine, untrained; results checked, times interleaved."""
+    say("ImageNet ResNet-18, 224x224, for its latency alone: building, exporting, verifying")
+    shape = input_shape(BIG)
+    x = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+    twin = untrained(BIG)
+    with torch.inference_mode():
+        want = twin(torch.from_numpy(x)).numpy()
+    float_ = peer_entry("pytorch", Subject(twin, x, (), threads, Path()), want)
+    binary = low_bit_entry(untrained(BIG, "bireal"), x, threads, "bitfold bireal")
+    entries = {"PyTorch, float": float_, "bitfold, binary (bireal)": binary}
+    say("ImageNet ResNet-18: timing")
+    with pytorch.threads(threads):
+        times = compare({name: e.call for name, e in entries.items() if e.call is not None}, repeats=15, max_time=20.0)
+    return entries, times
+
+
+def _result(found: Study, big: tuple[dict[str, Entry], dict[str, Timing]], seed: int, trained_s: float) -> dict[str, Any]:
+    entries, times = big
+    low, twin = found.times[LOW_BIT], found.times[FLOAT_TORCH]
+    engine = found.times.get(FLOAT_ENGINE)
+    return {
+        "recipe": found.run.recipe.name,
+        "seed": seed,
+        "threads": found.threads,
+        "test_images": found.verification.images,
+        "accuracy_low_bit": found.accuracy_low_bit,
+        "accuracy_float": found.accuracy_float,
+        "accumulators": found.verification.accumulators,
+        "accumulators_differ": found.verification.accumulators_differ,
+        "codes_flipped": found.verification.flipped,
+        "file_bytes": found.file_bytes,
+        "file_bytes_float": found.file_bytes_float,
+        "latency_us_low_bit": low.median_us,
+        "latency_us_float": twin.median_us,
+        "latency_us_float_engine": engine.median_us if engine is not None else None,
+        "speed_up": twin.median_us / low.median_us,
+        "training_seconds": round(trained_s, 1),
+        "imagenet_resnet18_untrained": {
+            name: {"latency_us": times[name].median_us} if name in times else {"reason": e.reason} for name, e in entries.items()
+        },
+        **rows.stamp(),
+    }
+
+
+def _big_title(threads: int) -> str:
+    return f"ImageNet ResNet-18, 224x224, batch 1, threads: {threads}. UNTRAINED weights: latency and size only"
+
+
+def _report(found: Study, big: tuple[dict[str, Entry], dict[str, Timing]]) -> Any:
+    entries, times = big
+    contestants = tuple(
+        Contestant(name, None, e.details.get("size_bytes"), times.get(name), e.reason if e.reason else str(e.details.get("form", "")))
+        for name, e in entries.items()
+    )
+    lead = (
+        "A binary network trained on two thirds of scikit-learn's scanned digits with AdaBin, folded into one packed file, proven equal "
+        "to what was trained, and run by bitfold's engine; tested on the last third. Its float twin had the same recipe."
+    )
+    more = (Comparison(_big_title(found.threads), contestants),)
+    return report(found, "Digits in one bit: the demo of bitfold", lead, more)
+
+
+def _print(console: Console, found: Study, big: tuple[dict[str, Entry], dict[str, Timing]]) -> None:
+    """The table of the demo and the one of ResNet-18."""
+    base = found.times[FLOAT_TORCH].median_us
+    table = Table("digits, one 8x8 image", "test accuracy", "file", "time per image", "speed-up", title=f"threads: {found.threads}")
+    for name, accuracy, size in (
+        (FLOAT_TORCH, found.accuracy_float, None),
+        (FLOAT_ENGINE, found.accuracy_float, found.file_bytes_float),
+        (LOW_BIT, found.accuracy_low_bit, found.file_bytes),
+    ):
+        timing = found.times.get(name)
+        cells = [f"{accuracy:.2f} %", kilobytes(size) if size is not None else ""]
+        cells += [duration(timing.median_us), f"{base / timing.median_us:.1f} x"] if timing is not None else ["", found.notes[name]]
+        table.add_row(name, *cells)
+    console.print(table)
+    entries, times = big
+    second = Table("ImageNet ResNet-18, one 224x224 image", "file", "time per image", "speed-up", title="UNTRAINED weights: latency only")
+    first = next(iter(entries))
+    for name, e in entries.items():
+        size = e.details.get("size_bytes")
+        speed = f"{times[first].median_us / times[name].median_us:.1f} x" if {name, first} <= set(times) else str(e.reason or "")
+        time_ = duration(times[name].median_us) if name in times else ""
+        second.add_row(name, kilobytes(size) if size is not None else "", time_, speed)
+    console.print(second)
