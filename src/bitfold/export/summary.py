@@ -1,13 +1,12 @@
-"""What a network costs: bits, parameters, multiply-accumulates by bit pair and bytes, per layer and in total.
+"""What a PyTorch network costs, with the conventions of the binary-network papers.
 
-Conventions of the binary-network papers: OPs = BOPs / 64 + FLOPs; 1 MAC = 1 FLOP; conv and linear layers only (BatchNorm,
-activations, additions and pooling are not counted). BOPs are the MACs of layers where weight and activation both have codes, times
-the product of their bits: what bit planes and popcount do. Packed size: coded weights at their bits, all other parameters at 4 bytes.
+OPs = BOPs / 64 + FLOPs; 1 MAC = 1 FLOP; conv and linear layers only (BatchNorm, activations, additions and pooling are not counted).
+BOPs are the MACs of layers where weight and activation both have codes, times the product of their bits: what bit planes and popcount
+do. Sizes: coded weights at their bits, every other parameter 4 bytes (BatchNorm has 2 a channel).
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Encoding, Float
 from bitfold.ir.graph import Graph
+from bitfold.ir.summary import Row, Summary, summarize
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
 _FLOAT_BITS = 32
@@ -24,107 +24,26 @@ _LAYERS = (nn.Conv2d, nn.Linear)
 _UNCOUNTED = (_ConvNd, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)  # they multiply, and we cannot say how much
 
 
-@dataclass(frozen=True)
-class Row:
-    """One layer. ``weight_bits`` and ``act_bits`` are 0 for layers that multiply nothing (norms, activations)."""
-
-    path: str
-    type: str
-    weight_bits: int
-    act_bits: int
-    parameters: int
-    coded_weights: int  # of these parameters, those stored at ``weight_bits``
-    macs: int
-    out_shape: tuple[int, ...]  # per sample
-
-    @property
-    def packed_bytes(self) -> float:
-        return self.coded_weights * self.weight_bits / 8 + (self.parameters - self.coded_weights) * 4
-
-
-@dataclass(frozen=True)
-class Summary:
-    rows: tuple[Row, ...]
-
-    @property
-    def parameters(self) -> int:
-        return sum(r.parameters for r in self.rows)
-
-    @property
-    def coded_weights(self) -> int:
-        return sum(r.coded_weights for r in self.rows)
-
-    @property
-    def macs(self) -> dict[tuple[int, int], int]:
-        """(weight bits, activation bits) -> MACs"""
-        total: dict[tuple[int, int], int] = {}
-        for r in self.rows:
-            if r.macs:
-                pair = r.weight_bits, r.act_bits
-                total[pair] = total.get(pair, 0) + r.macs
-        return total
-
-    @property
-    def bops(self) -> int:
-        return sum(macs * w * a for (w, a), macs in self.macs.items() if _FLOAT_BITS not in (w, a))
-
-    @property
-    def flops(self) -> int:
-        return sum(macs for pair, macs in self.macs.items() if _FLOAT_BITS in pair)
-
-    @property
-    def ops(self) -> float:
-        return self.bops / 64 + self.flops
-
-    @property
-    def packed_bytes(self) -> int:
-        return round(sum(r.packed_bytes for r in self.rows))
-
-    def __str__(self) -> str:
-        """A table of the layers, then totals."""
-        head = ("layer", "type", "w bits", "a bits", "parameters", "MACs", "output", "bytes")
-        table = [head, *(_cells(r) for r in self.rows)]
-        widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-        left = (0, 1, 6)
-        lines = [
-            "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))) for line in table
-        ]
-        pairs = ", ".join(f"{w}x{a} bit: {macs:,}" for (w, a), macs in sorted(self.macs.items()))
-        return "\n".join(
-            [
-                *(line.rstrip() for line in lines),
-                f"parameters {self.parameters:,} ({self.coded_weights:,} packed), {self.packed_bytes:,} bytes packed",
-                f"MACs by weight x activation bits: {pairs}",
-                f"OPs {self.ops:.4g} = BOPs {self.bops:.4g} / 64 + FLOPs {self.flops:.4g}",
-            ]
-        )
-
-
 def summary(model_or_graph: nn.Module | Graph, example: Tensor | tuple[int, ...] | None = None) -> Summary:
-    """The cost of a PyTorch module (float or quantised) or of an IR graph.
+    """The cost of a PyTorch module (float or quantised) or of an IR graph; ``print`` shows a table.
 
     ``example``: for a module an input (batch first) or the shape of one sample such as (3, 32, 32); a graph needs none. One forward
-    runs in evaluation mode; the module is left as it was. ``print`` shows a table. Raises ConfigError.
+    runs in evaluation mode; the module is left as it was. A module's ``size_bytes`` is the size of its parameters packed, without a
+    header; a graph's is the size of its file, to the byte. Raises ConfigError.
     """
     if isinstance(model_or_graph, Graph):
-        from bitfold.ir.summary import summarize
-
         return summarize(model_or_graph)
     if example is None:
         raise ConfigError("summary: a module needs example=: an input tensor, or the shape of one sample, for example (3, 32, 32)")
-    return _of_module(model_or_graph, example)
-
-
-def _of_module(model: nn.Module, example: Tensor | tuple[int, ...]) -> Summary:
-    owners = list(_owners(model))
+    model, owners = model_or_graph, list(_owners(model_or_graph))
     shapes = _output_shapes(model, owners, example)
     counted: set[int] = set()  # a shared parameter counts where it comes first
     rows = []
     for path, module in owners:
         own = [p for p in module.parameters(recurse=isinstance(module, _LAYERS)) if id(p) not in counted]
         counted.update(id(p) for p in own)
-        rows.append(_row(path, module, sum(p.numel() for p in own), shapes.get(path, [])))
-    return Summary(tuple(rows))
+        rows.append(_row(path, module, own, shapes.get(path, [])))
+    return Summary(type(model).__name__, tuple(rows), header_bytes=0)
 
 
 def _owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -173,31 +92,19 @@ def _zeros(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros((1, *shape), dtype=parameter.dtype, device=parameter.device)
 
 
-def _row(path: str, module: nn.Module, parameters: int, shapes: list[tuple[int, ...]]) -> Row:
+def _row(path: str, module: nn.Module, own: list[nn.Parameter], shapes: list[tuple[int, ...]]) -> Row:
+    parameters = sum(p.numel() for p in own)
     out_shape = shapes[-1] if shapes else ()
     if not isinstance(module, _LAYERS):
-        return Row(path, type(module).__name__, 0, 0, parameters, 0, 0, out_shape)
+        return Row(path, type(module).__name__, out_shape, None, None, parameters, 0, 4 * parameters)
     weight_bits = act_bits = _FLOAT_BITS
     if isinstance(module, QuantConv2d | QuantLinear):
         weight_bits, act_bits = _bits(module.weight_quant.encoding(module.weight)), _bits(module.act_quant.encoding())
-    channels = module.weight.shape[0]
     outputs = sum(math.prod(shape) for shape in shapes)
-    coded = module.weight.numel() if weight_bits != _FLOAT_BITS else 0
-    macs = outputs // channels * module.weight.numel()
-    return Row(path, type(module).__name__, weight_bits, act_bits, parameters, coded, macs, out_shape)
-
-
-def _cells(r: Row) -> tuple[str, ...]:
-    bits = [str(b) if b else "" for b in (r.weight_bits, r.act_bits)]
-    return (
-        r.path,
-        r.type,
-        *bits,
-        f"{r.parameters:,}",
-        f"{r.macs:,}" if r.macs else "",
-        "x".join(map(str, r.out_shape)),
-        f"{r.packed_bytes:,.0f}",
-    )
+    macs = outputs * module.weight[0].numel()
+    weights = sum(p.numel() for p in own if p is module.weight)
+    size_bytes = math.ceil(weights * weight_bits / 8) + 4 * (parameters - weights)
+    return Row(path, type(module).__name__, out_shape, act_bits, weight_bits, parameters, macs, size_bytes)
 
 
 def _bits(encoding: Encoding) -> int:
