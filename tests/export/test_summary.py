@@ -87,3 +87,16 @@ def test_what_is_refused() -> None:
         bitfold.summary(net())
     with pytest.raises(ConfigError, match="'0' is a Conv1d, whose cost is not known"):
         bitfold.summary(nn.Sequential(nn.Conv1d(3, 3, 3)), (3, 9))
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "vgg_small"])
+def test_a_module_and_its_graph_have_the_same_operations(name: str) -> None:
+    model = methods.get("adabin").transform(models.create(name)).eval()
+    x = torch.zeros(1, 1 if name == "digits_cnn" else 3, *((8, 8) if name == "digits_cnn" else (32, 32)))
+    module, graph = bitfold.summary(model, x), bitfold.summary(bitfold.export(model, x))
+    assert module.macs == graph.macs and module.ops == graph.ops
+    weights = {r.name: r.weight_bits for r in module.rows if r.macs}
+    assert weights == {r.name: r.weight_bits for r in graph.rows if r.macs}
+    assert (
+        abs(graph.size_bytes - graph.header_bytes - module.size_bytes) < 0.35 * module.size_bytes
+    )  # folding trades BatchNorms for epilogues
