@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -102,8 +101,7 @@ def train(
 def _make_fabric(accelerator: str, devices: int) -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process and says how many there are
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    # buffers agree without being sent: BatchNorm is synchronised, schedules are pure functions of the step
-    strategy = DDPStrategy(broadcast_buffers=False) if devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto"
+    strategy = "ddp" if devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy)
     fabric.launch()
     return fabric
