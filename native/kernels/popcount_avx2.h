@@ -44,26 +44,35 @@ BF_INLINE __m256i table_at(const uint8_t (*tables)[16], uint32_t a) {
   return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)tables[a]));
 }
 
+/* acc += x, in place: gcc 12 renames accumulators across iterations otherwise, and spills them. */
+BF_INLINE void add_in_place(__m256i& acc, __m256i x) { asm("vpaddb %1, %0, %0" : "+x"(acc) : "x"(x)); }
+
+/* Adds the counts of one nibble of the weights. The barrier keeps the compiler from mixing two nibbles, which would take more registers
+ * than there are. */
+template <int P, int V>
+BF_INLINE void count_nibble(const uint8_t (*tables)[16], const uint8_t* const (&px)[P], int64_t k, const __m256i (&index)[V], __m256i (&acc)[P][V]) {
+  BF_UNROLL
+  for (int p = 0; p < P; ++p) {
+    const __m256i table = table_at(tables, px[p][k]);
+    BF_UNROLL
+    for (int v = 0; v < V; ++v) add_in_place(acc[p][v], _mm256_shuffle_epi8(table, index[v]));
+  }
+  asm volatile("" ::: "memory");
+}
+
 /* One byte of the activations of P pixels against V registers of weights. */
 template <int P, int V>
 BF_INLINE void count_byte(const Tables& tables, const uint8_t* const (&px)[P], int64_t k, const uint8_t* w, int64_t pair_bytes,
                           __m256i (&acc)[P][V]) {
   const __m256i nibble = _mm256_set1_epi8(15);
-  __m256i low[V], high[V];
+  __m256i index[V];
   BF_UNROLL
-  for (int v = 0; v < V; ++v) {
-    const __m256i weights = _mm256_load_si256((const __m256i*)(w + v * pair_bytes + 32 * k));
-    low[v] = _mm256_and_si256(weights, nibble);
-    high[v] = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibble);
-  }
+  for (int v = 0; v < V; ++v) index[v] = _mm256_and_si256(_mm256_load_si256((const __m256i*)(w + v * pair_bytes + 32 * k)), nibble);
+  count_nibble<P, V>(tables.low, px, k, index, acc);
   BF_UNROLL
-  for (int p = 0; p < P; ++p) {
-    const uint32_t a = px[p][k];
-    const __m256i of_low = table_at(tables.low, a), of_high = table_at(tables.high, a);
-    BF_UNROLL
-    for (int v = 0; v < V; ++v)
-      acc[p][v] = _mm256_add_epi8(acc[p][v], _mm256_add_epi8(_mm256_shuffle_epi8(of_low, low[v]), _mm256_shuffle_epi8(of_high, high[v])));
-  }
+  for (int v = 0; v < V; ++v)
+    index[v] = _mm256_and_si256(_mm256_srli_epi16(_mm256_load_si256((const __m256i*)(w + v * pair_bytes + 32 * k)), 4), nibble);
+  count_nibble<P, V>(tables.high, px, k, index, acc);
 }
 
 /* At most 31 bytes, added to the 16-bit sums. */
