@@ -29,6 +29,12 @@ DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of data 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/adabin_digits_cnn_digits.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Threads = Annotated[int, typer.Option(help="Threads of the engine.", min=1)]
+BenchThreads = Annotated[int, typer.Option(help="Threads of every contestant.", min=1)]
+BatchSize = Annotated[int, typer.Option("--batch", help="Images at once.", min=1)]
+KeepRows = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Add the rows to this JSON-lines file.")]
+
+bench = typer.Typer(help="Measure speed: interleaved medians, results checked first.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, name="bench")
 
 
 @app.command("list")
@@ -123,6 +129,68 @@ def summary(
     """Bits, parameters, operations and bytes, layer by layer. Example: bitfold summary resnet20"""
     runs = importlib.import_module("bitfold.commands.runs")
     console.print(str(runs.summarize(what, image)), soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    twin: Annotated[Path | None, typer.Option("--float", metavar="RUN", help="Run of the float twin, for its curve and accuracy.")] = None,
+    data: DataFolder = None,
+    threads: BenchThreads = 1,
+) -> None:
+    """One page about a run: curves, confusion, layers, proof, speed. Example: bitfold report runs/try -o report.html"""
+    study = importlib.import_module("bitfold.commands.study")
+    study.write_report(run, twin, out, data, threads, lambda words: console.print(f"- {words}", soft_wrap=True))
+    console.print(f"{out} written", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for model.bitfold, result.json and report.html.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Seed of both trainings.", min=0)] = 0,
+    threads: BenchThreads = 1,
+) -> None:
+    """Train digits in one bit, fold, verify, run, compare. Example: bitfold demo --out demo-out"""
+    importlib.import_module("bitfold.demo").demo(out, seed, threads, console)
+
+
+@bench.command("models")
+def bench_models(
+    models: Annotated[str | None, typer.Option(help="Names with commas; default: resnet18_imagenet,vgg_small,resnet20.")] = None,
+    peers: Annotated[str | None, typer.Option(help="Names with commas; default: all that are installed.")] = None,
+    method: Annotated[str, typer.Option(help="Method of the low-bit network.")] = "bireal",
+    threads: BenchThreads = 1,
+    batch: BatchSize = 1,
+    keep: KeepRows = None,
+) -> None:
+    """Whole networks against other engines on their float twins. Example: bitfold bench models --models resnet20 --json rows.jsonl"""
+    benches, module = importlib.import_module("bitfold.commands.benches"), importlib.import_module("bitfold.bench.models")
+    chosen = benches.names(models) or module.DEFAULT
+    options = {"names": chosen, "peer_names": benches.names(peers), "method": method, "threads": threads, "batch": batch}
+    benches.run(module.run, console, keep, "pytorch", **options)
+
+
+@bench.command("kernels")
+def bench_kernels(threads: BenchThreads = 1, batch: BatchSize = 1, keep: KeepRows = None) -> None:
+    """Single layers in GMAC/s, with the kernel that serves each. Example: bitfold bench kernels"""
+    benches = importlib.import_module("bitfold.commands.benches")
+    benches.run(importlib.import_module("bitfold.bench.kernels").run, console, keep, None, threads=threads, batch=batch)
+
+
+@bench.command("training")
+def bench_training(
+    model: Annotated[str, typer.Option(help="The model.")] = "resnet20",
+    method: Annotated[str, typer.Option(help="The method to compare with float.")] = "adabin",
+    modes: Annotated[str, typer.Option(help="eager, compile, or both with a comma.")] = "eager,compile",
+    threads: BenchThreads = 1,
+    batch: BatchSize = 128,
+    keep: KeepRows = None,
+) -> None:
+    """Step time of low-bit training against float training on the CPU. Example: bitfold bench training --modes eager"""
+    benches = importlib.import_module("bitfold.commands.benches")
+    options = {"model": model, "method": method, "modes": benches.names(modes), "threads": threads, "batch": batch}
+    benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, "float eager", **options)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

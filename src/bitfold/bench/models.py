@@ -43,7 +43,7 @@ def run(
     method: str = "bireal",
     threads: int = 1,
     batch: int = 1,
-    repeats: int = 30,
+    repeats: int = 50,
     say: Callable[[str], None] = lambda words: None,
 ) -> list[Row]:
     """Rows of every model: the low-bit network and the float twin in the engine, and the float twin in each peer (default: all).

@@ -2,7 +2,8 @@
 
 All contestants run in turn, round after round, so that a machine whose speed drifts slows all of them alike. A round of a contestant
 is a loop of calls long enough for the clock; the time of one call is the round's time divided by the loop count. The garbage
-collector is off while the clock runs. Quote the median, judge the noise by the quartiles, compare only within one call.
+collector is off while the clock runs. Rounds are short, a millisecond or one call, so that on a shared machine most of them fit between
+two interruptions and the median stays that of the work. Quote the median, judge the noise by the quartiles, compare only within one call.
 """
 
 import gc
@@ -40,7 +41,7 @@ class Timing:
 
 
 def compare(
-    contestants: Mapping[str, Callable[[], Any]], repeats: int = 30, warmup: int = 3, min_time: float = 0.005, max_time: float = 60.0
+    contestants: Mapping[str, Callable[[], Any]], repeats: int = 50, warmup: int = 3, min_time: float = 0.001, max_time: float = 60.0
 ) -> dict[str, Timing]:
     """Times all contestants against each other. Seconds: ``min_time`` is the least time of one round of one contestant;
     ``max_time`` bounds the whole (fewer rounds then, but never under five: the bound gives way before the median does)."""

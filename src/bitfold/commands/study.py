@@ -25,7 +25,7 @@ from bitfold.ir.graph import Graph
 from bitfold.report import run as run_files
 from bitfold.report.content import Comparison, Confusion, Contestant, Layer, Report, Tile, Verification
 from bitfold.report.layers import layers
-from bitfold.report.page import duration, kilobytes
+from bitfold.report.page import duration, kilobytes, render
 from bitfold.training.evaluate import evaluate
 from bitfold.training.loaders import test_loader
 from bitfold.training.run import Run
@@ -78,7 +78,7 @@ def study(run: Run, twin_run: Run | None, data: Path | None, threads: int, say: 
     entries, size = _float_entries(twin, x, threads)
     entries.append(Entry(LOW_BIT, lambda: net(x)))
     with pytorch.threads(threads):
-        times = compare({e.name: e.call for e in entries if e.call is not None}, repeats=50)
+        times = compare({e.name: e.call for e in entries if e.call is not None}, repeats=200)
     return Study(
         run=run,
         twin_run=twin_run,
@@ -94,6 +94,20 @@ def study(run: Run, twin_run: Run | None, data: Path | None, threads: int, say: 
         reasons={k.layer: k.reason for k in net.kernels},
         threads=threads,
     )
+
+
+def write_report(path: Path, twin: Path | None, out: Path, data: Path | None, threads: int, say: Callable[[str], None]) -> None:
+    """``bitfold report``: the page of the run at ``path``; ``twin``: the run of its float twin, if there is one."""
+    run = Run.load(path)
+    found = study(run, Run.load(twin) if twin is not None else None, data, threads, say)
+    stage, model, name = run.recipe.stage[-1], run.recipe.model.name, run.recipe.data.name
+    page = report(
+        found,
+        f"{run.recipe.name}: {found.accuracy_low_bit:.2f} %",
+        f"{model} trained on {name} with {stage.method}, folded, verified and run.",
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render(page), encoding="utf-8")
 
 
 def _whole(loader: Loader) -> tuple[torch.Tensor, torch.Tensor]:

@@ -99,7 +99,7 @@ def _comparison(comparison: Comparison) -> str:
     base = comparison.contestants[0].timing
     has_accuracy = any(c.accuracy is not None for c in comparison.contestants)
     has_size = any(c.size_bytes is not None for c in comparison.contestants)
-    head = ["", *(["test accuracy"] if has_accuracy else []), *(["size"] if has_size else []), "time", "middle half", "speed-up", "note"]
+    head = ["", *(["test accuracy"] if has_accuracy else []), *(["size"] if has_size else []), "time", "speed-up", "middle half", "note"]
 
     def row(c: Contestant) -> list[str]:
         cells = [escape(c.name)]
@@ -114,8 +114,8 @@ def _comparison(comparison: Comparison) -> str:
         return [
             *cells,
             bar(c.timing.median_us, max(timed), duration(c.timing.median_us)),
-            middle,
             speed,
+            middle,
             text("span", c.note, cls="wrap"),
         ]
 
@@ -147,18 +147,17 @@ def _layers(report: Report) -> str:
     rows = [
         [
             escape(layer.name),
-            escape(layer.op),
             escape(layer.bits),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            bar(layer.size_bytes, largest, f"{layer.size_bytes:,}") if layer.size_bytes else "",
             bar(layer.latency_us, slowest, micros(layer.latency_us)) if layer.latency_us is not None else "",
-            f'<span title="{escape(layer.reason)}">{escape(layer.kernel)}</span>',
+            bar(layer.size_bytes, largest, f"{layer.size_bytes:,}") if layer.size_bytes else "",
+            f"{layer.parameters:,}" if layer.parameters else "",
+            text("span", layer.kernel, title=layer.reason) + text("small", layer.op.replace("+", " + ")),
         ]
         for layer in report.layers
     ]
-    head = ["layer", "operation", "bits (input \N{MULTIPLICATION SIGN} weight)", "parameters", "bytes", "µs", "kernel"]
+    head = ["layer", "bits (input \N{MULTIPLICATION SIGN} weight)", "µs", "bytes", "parameters", "kernel and its operations"]
     caption = "Layers of the exported network as the engine runs them; times of one image from the engine's own profile"
-    return section("Layer by layer", table(caption, head, rows, frozenset({3})))
+    return section("Layer by layer", table(caption, head, rows, frozenset({4})))
 
 
 def _confusion(report: Report) -> str:

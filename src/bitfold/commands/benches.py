@@ -1,0 +1,62 @@
+"""What ``bitfold bench`` does: runs one of the benches, prints its table, keeps its rows."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bitfold.bench import machine, rows
+from bitfold.bench.rows import Row
+from bitfold.errors import ConfigError
+from bitfold.report.page import duration
+
+
+def run(bench: Callable[..., list[Row]], console: Console, keep: Path | None, reference: str | None, **options: Any) -> None:
+    """``reference``: the contestant whose time is the base of the ratios. ``keep``: JSONL file to which the rows are added."""
+    console.print(machine.one_line(machine.facts()), soft_wrap=True)
+    with console.status("starting") as status:
+
+        def say(words: str) -> None:
+            status.update(words)
+            if not console.is_terminal:
+                console.print(f"- {words}", soft_wrap=True)
+
+        made = bench(**options, say=say)
+    console.print(table(made, reference))
+    if keep is not None:
+        rows.append(keep, made)
+        console.print(f"{len(made)} rows added to {keep}", soft_wrap=True)
+
+
+def table(made: Sequence[Row], reference: str | None) -> Table:
+    """One line a row; the speed-up is the reference's time over this one's, within the same subject."""
+    base = {row.subject: row.timing.median_us for row in made if row.contestant == reference and row.timing is not None}
+    head = ["", "", "median", "middle half", *([f"speed-up on {reference}"] if reference is not None else []), "notes"]
+    shown = Table(*head, box=None, pad_edge=False)
+    last = ""
+    for row in made:
+        cells = [row.subject if row.subject != last else "", row.contestant]
+        last = row.subject
+        t = row.timing
+        cells += [duration(t.median_us), f"{duration(t.q1_us)} to {duration(t.q3_us)}"] if t is not None else ["", ""]
+        if reference is not None:
+            cells.append(f"{base[row.subject] / t.median_us:.2f}" if t is not None and row.subject in base else "")
+        cells.append(row.reason if row.reason is not None else _notes(row.details))
+        shown.add_row(*cells)
+    return shown
+
+
+def names(text: str | None) -> list[str] | None:
+    """A list given with commas; None where the option is absent."""
+    if text is None:
+        return None
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise ConfigError(f"{text!r}: expected names with commas between them")
+    return found
+
+
+def _notes(details: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in details.items())
