@@ -5,7 +5,6 @@
 #include "kernels/patch_sum/patch_sum.h"
 
 namespace bitfold {
-namespace {
 
 constexpr int kLimit = 1 << 20;  // of kernel, stride, padding, dilation
 
@@ -36,46 +35,40 @@ struct ConvStep final : Step {
     return a;
   }
 
-  void sum_patches(const Frame& f, int images, int rows) const {
-    const double work = static_cast<double>(args.shape.out_h) * args.shape.out_w * args.shape.kernel_h * args.shape.kernel_w * args.shape.in_c / 8;
-    f.per_image(rows, images == f.images ? work : work * f.images, [&](int image, int y0, int y1) {
+  void sum_patches(const Frame& f) const {
+    const bf_conv_shape& shape = args.shape;
+    auto sum = [&](int image, int y0, int y1) {
       const bf_conv_args a = bind(f, image);
       int32_t* sums = f.at<int32_t>(patch_sums, image);
       if (x.kind == Kind::kBits) bf_patch_sum_bits(&a.shape, &a.in_planes, static_cast<const uint32_t*>(a.input), sums, y0, y1);
       else bf_patch_sum_i16(&a.shape, static_cast<const int16_t*>(a.input), sums, y0, y1);
-    });
+    };
+    if (is_linear) sum(0, 0, 1);
+    else f.per_image(shape.out_h, static_cast<double>(shape.out_h) * shape.out_w * shape.kernel_h * shape.kernel_w * shape.in_c / 8, sum);
   }
 
   void run(const Frame& f) const override {
+    if (has_sums) sum_patches(f);
     const int images = is_linear ? 1 : f.images, rows = args.shape.out_h, blocks = (args.shape.out_c + 15) / 16;
-    const Frame frame{f.arena, images, f.pool};
-    const Frame whole{f.arena, f.images, f.pool};
-    if (has_sums) {
-      if (is_linear) {
-        const bf_conv_args a = bind(whole, 0);
-        int32_t* sums = f.at<int32_t>(patch_sums);
-        if (x.kind == Kind::kBits) bf_patch_sum_bits(&a.shape, &a.in_planes, static_cast<const uint32_t*>(a.input), sums, 0, 1);
-        else bf_patch_sum_i16(&a.shape, static_cast<const int16_t*>(a.input), sums, 0, 1);
-      } else {
-        sum_patches(frame, images, rows);
-      }
-    }
-    const double work = macs * f.images / 64;
+    const Frame split{f.arena, images, f.pool};  // what the threads share; bind() sees all images
+    const double work = macs * f.images / images / 64;
     if (images * rows >= 4 * f.pool->threads()) {
-      frame.per_image(rows, work / images, [&](int image, int y0, int y1) {
-        const bf_conv_args a = bind(whole, image);
+      split.per_image(rows, work, [&](int image, int y0, int y1) {
+        const bf_conv_args a = bind(f, image);
         kernel.run(&a, y0, y1, 0, blocks);
       });
       return;
     }
-    // Few rows: split the channels. Units of whole words, so that two threads never write one word of packed bits.
+    // Few rows: split the channels, in units of whole words, so that two threads never write one word of packed bits.
     const int unit = std::lcm(kernel.block_step, 2), units = (blocks + unit - 1) / unit;
-    frame.per_image(units, work / images, [&](int image, int u0, int u1) {
-      const bf_conv_args a = bind(whole, image);
+    split.per_image(units, work, [&](int image, int u0, int u1) {
+      const bf_conv_args a = bind(f, image);
       kernel.run(&a, 0, rows, u0 * unit, std::min(u1 * unit, blocks));
     });
   }
 };
+
+namespace {
 
 Kind input_kind(Family family) {
   switch (family) {
@@ -133,121 +126,148 @@ AlignedBuffer class_index(Array<int32_t> index, int size, size_t classes, const 
   return buffer;
 }
 
-}  // namespace
-
-KernelName Plan::conv(const ConvSpec& s) {
-  auto step = std::make_unique<ConvStep>();
-  ConvStep& k = *step;
-  k.x = defined(s.x, "Conv");
+void set_input(const ConvSpec& s, ConvStep& k) {
   require(k.x.kind == input_kind(s.family), std::string("Conv: the input is held as ") + kind_name(k.x.kind) + ", which " + family_name(s.family) + " does not read");
   require(s.family != Family::kConvB1 || k.x.plane_kind == BF_PLANES_BINARY, "Conv: conv_b1 needs binary activations");
+  k.args.shape = make_shape(s, k.x);
   if (k.x.kind == Kind::kBits) {
-    require(s.x_format.linear() && s.x_format.bits >= 1 && s.x_format.bits <= 16 && s.x_format.planes() == k.x.planes, "Conv: the encoding of the activations does not fit their planes");
+    require(s.x_format.linear() && s.x_format.bits >= 1 && s.x_format.bits <= 16 && s.x_format.planes() == k.x.planes,
+            "Conv: the encoding of the activations does not fit their planes");
     k.args.in_planes = s.x_format.code_planes();
   }
-  check_weights(s);
-  const bf_conv_shape& shape = k.args.shape = make_shape(s, k.x);
+  const bf_conv_shape& shape = k.args.shape;
+  k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
   k.is_linear = k.x.pixels() == 1 && s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0;
   if (k.is_linear) {  // images become columns of one row: the stride of a single pixel means nothing
     k.args.shape.stride_h = k.args.shape.stride_w = k.args.shape.dilation_h = k.args.shape.dilation_w = 1;
   }
-  k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
-  const int lanes16 = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
+}
 
-  // Outputs, residual and patch sums in the arena.
+void set_weights(const ConvSpec& s, ConvStep& k) {
+  Constants& c = k.constants;
+  c.weights = AlignedBuffer(packed_size(k.kernel.layout, s.weights) + kAlignment);
+  pack_weights(k.kernel.layout, s.weights, c.weights.data());
+  k.args.weights = c.weights.data();
+  if (s.family != Family::kConvB1 && s.family != Family::kConvPlanes) return;
+  c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
+  tap_sums(s.weights, c.tap_sums.as<int32_t>());
+  k.args.tap_sums = c.tap_sums.as<int32_t>();
+  k.args.weight_planes = s.weights.format.code_planes();
+  require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0, "Conv: conv_planes with these weights needs patch sums");
+}
+
+size_t count_classes(Array<int32_t> index) {
+  return index.size == 0 ? 1 : 1 + static_cast<size_t>(std::max(0, *std::max_element(index.data, index.data + index.size)));
+}
+
+void set_scaling(const ConvSpec& s, ConvStep& k) {
+  bf_epilogue& e = k.args.epilogue;
+  Constants& c = k.constants;
+  const size_t oc = static_cast<size_t>(k.args.shape.out_c), block_lanes = round_up(oc, 16);
+  e.col_classes = 1;
+  if (s.mul.size != 0) {
+    const size_t rows = count_classes(s.row_class), cols = count_classes(s.col_class);
+    require(rows * cols * oc == s.table.size, "Conv: the epilogue's table has a wrong size");
+    require(!k.is_linear || rows * cols == 1, "Conv: a matrix product has one border class");
+    c.row_class = class_index(s.row_class, k.args.shape.out_h, rows, "row");
+    c.col_class = class_index(s.col_class, k.args.shape.out_w, cols, "column");
+    c.table = AlignedBuffer(rows * cols * block_lanes * 4);
+    for (size_t r = 0; r < rows * cols; ++r) std::copy(s.table.data + r * oc, s.table.data + (r + 1) * oc, c.table.as<float>() + r * block_lanes);
+    c.mul = lanes(s.mul, k.args.shape.out_c, 1.0f, "Conv mul");
+    e.mul = c.mul->as<float>(), e.table = c.table.as<float>(), e.col_classes = static_cast<int32_t>(cols);
+    e.row_class = rows > 1 ? c.row_class.as<int32_t>() : nullptr;
+    e.col_class = cols > 1 ? c.col_class.as<int32_t>() : nullptr;
+  }
+  if (s.patch_mul.size != 0) {
+    require(s.mul.size != 0 && k.has_sums, "Conv: patch_mul needs mul and patch sums");
+    c.patch_mul = lanes(s.patch_mul, k.args.shape.out_c, 0.0f, "Conv patch_mul");
+    e.patch_mul = c.patch_mul->as<float>();
+  }
+}
+
+void set_activation(const ConvSpec& s, ConvStep& k) {
+  bf_epilogue& e = k.args.epilogue;
+  Constants& c = k.constants;
+  const int oc = k.args.shape.out_c;
+  require(s.activation == BF_ACT_NONE || s.activation == BF_ACT_TWO_SLOPE || s.activation == BF_ACT_CLAMP, "Conv: unknown activation");
+  e.activation = s.activation, e.low = s.low, e.high = s.high;
+  if (s.activation != BF_ACT_TWO_SLOPE) return;
+  c.neg = lanes(s.neg, oc, 1.0f, "Conv neg"), c.pos = lanes(s.pos, oc, 1.0f, "Conv pos");
+  c.shift_in = lanes(s.shift_in, oc, 0.0f, "Conv shift_in"), c.shift_out = lanes(s.shift_out, oc, 0.0f, "Conv shift_out");
+  e.neg = c.neg->as<float>(), e.pos = c.pos->as<float>(), e.shift_in = c.shift_in->as<float>(), e.shift_out = c.shift_out->as<float>();
+}
+
+void set_thresholds(const ConvSpec& s, ConvStep& k) {
+  bf_epilogue& e = k.args.epilogue;
+  Constants& c = k.constants;
+  const int oc = k.args.shape.out_c;
+  const bool by_float = s.threshold_f32.size != 0, by_int = s.threshold_i32.size != 0;
+  require(k.has_bits ? by_float != by_int : !by_float && !by_int, "Conv: packed output needs one kind of thresholds");
+  require(!(by_int && s.family == Family::kConvF32), "Conv: conv_f32 has no integer thresholds");
+  if (!k.has_bits) return;
+  require(s.descending.size == 0 || s.descending.size == static_cast<size_t>(oc), "Conv: descending has a wrong size");
+  if (by_float) c.threshold_f32 = lanes(s.threshold_f32, oc, 0.0f, "Conv thresholds"), e.threshold_f32 = c.threshold_f32->as<float>();
+  else c.threshold_i32 = lanes(s.threshold_i32, oc, 0, "Conv thresholds"), e.threshold_i32 = c.threshold_i32->as<int32_t>();
+  c.ascending = AlignedBuffer(round_up(static_cast<size_t>(oc), 16) / 16 * 2);
+  for (int o = 0; o < oc; ++o) {
+    if (s.descending.size == 0 || s.descending.data[o] == 0) c.ascending.as<uint16_t>()[o / 16] |= static_cast<uint16_t>(1u << (o % 16));
+  }
+  e.ascending = c.ascending.as<uint16_t>();
+}
+
+}  // namespace
+
+void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
+  const bf_conv_shape& shape = k.args.shape;
+  const bool is_float = s.family == Family::kConvF32;
+  const int block_lanes = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
+  const std::vector<std::pair<const bool*, const Value*>> others{{&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}};
   auto attach = [&](int id, Kind kind, bool writes, bool& has, Value& v, const char* what) {
     if (id < 0) return;
     v = writes ? output(id, what) : defined(id, what);
-    has = true;
     require(v.kind == kind && v.h == shape.out_h && v.w == shape.out_w && v.c == shape.out_c, std::string("Conv: ") + what + " has a wrong kind or shape");
-    require(kind == Kind::kBits ? v.plane_kind == BF_PLANES_BINARY : v.stride >= lanes16, std::string("Conv: ") + what + " has no room for whole blocks of channels");
-    if (writes) disjoint(v, k.x, false, what);
+    require(kind == Kind::kBits ? v.plane_kind == BF_PLANES_BINARY : v.stride >= block_lanes, std::string("Conv: ") + what + " has no room for whole blocks of channels");
+    if (writes) {
+      disjoint(v, k.x, false, what);
+      for (const auto& [present, other] : others) {
+        if (*present) disjoint(v, *other, &v == &k.out_f32 && other == &k.residual, what);
+      }
+    }
+    has = true;
   };
   attach(s.residual, Kind::kF32, false, k.has_residual, k.residual, "residual");
   attach(s.out_i32, Kind::kI32, true, k.has_i32, k.out_i32, "i32 output");
   attach(s.out_f32, Kind::kF32, true, k.has_f32, k.out_f32, "f32 output");
   attach(s.out_bits, Kind::kBits, true, k.has_bits, k.out_bits, "packed output");
-  const bool is_float = s.family == Family::kConvF32;
   require(k.has_i32 || k.has_f32 || k.has_bits, "Conv: no output");
-  require(!(is_float && k.has_i32), "Conv: conv_f32 has no i32 output");
-  if (k.has_i32 && k.has_f32) disjoint(k.out_i32, k.out_f32, false, "Conv outputs");
-  if (k.has_i32 && k.has_bits) disjoint(k.out_i32, k.out_bits, false, "Conv outputs");
-  if (k.has_f32 && k.has_bits) disjoint(k.out_f32, k.out_bits, false, "Conv outputs");
-  if (k.has_residual && k.has_f32) disjoint(k.out_f32, k.residual, true, "residual");
-  if (k.has_residual && k.has_bits) disjoint(k.out_bits, k.residual, false, "residual");
-  if (k.has_residual && k.has_i32) disjoint(k.out_i32, k.residual, false, "residual");
+  require(!(is_float && (k.has_i32 || s.patch_sums >= 0)), "Conv: conv_f32 has neither an i32 output nor patch sums");
   if (s.patch_sums >= 0) {
-    require(!is_float, "Conv: conv_f32 has no patch sums");
     k.patch_sums = output(s.patch_sums, "patch sums");
     k.has_sums = true;
     const Value& p = k.patch_sums;
     require(p.kind == Kind::kI32 && p.h == shape.out_h && p.w == shape.out_w && p.c == shape.groups && p.stride == shape.groups, "Conv: patch sums have a wrong kind or shape");
-    for (const auto& [has, v] : {std::pair<bool, const Value&>{true, k.x}, {k.has_residual, k.residual}, {k.has_i32, k.out_i32}, {k.has_f32, k.out_f32}, {k.has_bits, k.out_bits}}) {
-      if (has) disjoint(p, v, false, "patch sums");
+    disjoint(p, k.x, false, "patch sums");
+    for (const auto& [present, other] : others) {
+      if (*present) disjoint(p, *other, false, "patch sums");
     }
-  }
-
-  // Constants.
-  const char* reason = "";
-  k.kernel = find_conv_kernel(s.family, shape, isa_, &reason);
-  Constants& c = k.constants;
-  c.weights = AlignedBuffer(packed_size(k.kernel.layout, s.weights) + kAlignment);
-  pack_weights(k.kernel.layout, s.weights, c.weights.data());
-  k.args.weights = c.weights.data();
-  if (s.family == Family::kConvB1 || s.family == Family::kConvPlanes) {
-    c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
-    tap_sums(s.weights, c.tap_sums.as<int32_t>());
-    k.args.tap_sums = c.tap_sums.as<int32_t>();
-    k.args.weight_planes = s.weights.format.code_planes();
-    require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0, "Conv: conv_planes with these weights needs patch sums");
   }
   bf_epilogue& e = k.args.epilogue;
   e.out_i32_stride = k.out_i32.stride, e.out_f32_stride = k.out_f32.stride, e.out_bits_stride = k.out_bits.stride, e.residual_stride = k.residual.stride;
-  e.col_classes = 1;
-  const int oc = shape.out_c;
-  if (s.mul.size != 0) {
-    require(s.table.size != 0 && s.table.size % static_cast<size_t>(oc) == 0, "Conv: the epilogue's table has a wrong size");
-    auto classes = [](Array<int32_t> index) { return index.size == 0 ? size_t{1} : 1 + static_cast<size_t>(std::max(0, *std::max_element(index.data, index.data + index.size))); };
-    const size_t rows = classes(s.row_class), cols = classes(s.col_class);
-    require(rows * cols * oc == s.table.size, "Conv: the epilogue's table has a wrong size");
-    c.row_class = class_index(s.row_class, shape.out_h, rows, "row");
-    c.col_class = class_index(s.col_class, shape.out_w, cols, "column");
-    c.table = AlignedBuffer(rows * cols * lanes16 * 4);
-    for (size_t r = 0; r < rows * cols; ++r) std::copy(s.table.data + r * oc, s.table.data + (r + 1) * oc, c.table.as<float>() + r * lanes16);
-    c.mul = lanes(s.mul, oc, 1.0f, "Conv mul");
-    e.mul = c.mul->as<float>(), e.table = c.table.as<float>(), e.col_classes = static_cast<int32_t>(cols);
-    // A Linear's rows are images, of one class.
-    e.row_class = s.row_class.size ? c.row_class.as<int32_t>() : nullptr;
-    e.col_class = s.col_class.size ? c.col_class.as<int32_t>() : nullptr;
-    require(!k.is_linear || (rows == 1 && cols == 1), "Conv: a matrix product has one border class");
-    if (k.is_linear) e.row_class = e.col_class = nullptr;
-  }
-  if (s.patch_mul.size != 0) {
-    require(s.mul.size != 0 && k.has_sums, "Conv: patch_mul needs mul and patch sums");
-    c.patch_mul = lanes(s.patch_mul, oc, 0.0f, "Conv patch_mul");
-    e.patch_mul = c.patch_mul->as<float>();
-  }
-  require(s.activation == BF_ACT_NONE || s.activation == BF_ACT_TWO_SLOPE || s.activation == BF_ACT_CLAMP, "Conv: unknown activation");
-  e.activation = s.activation, e.low = s.low, e.high = s.high;
-  if (s.activation == BF_ACT_TWO_SLOPE) {
-    c.neg = lanes(s.neg, oc, 1.0f, "Conv neg"), c.pos = lanes(s.pos, oc, 1.0f, "Conv pos");
-    c.shift_in = lanes(s.shift_in, oc, 0.0f, "Conv shift_in"), c.shift_out = lanes(s.shift_out, oc, 0.0f, "Conv shift_out");
-    e.neg = c.neg->as<float>(), e.pos = c.pos->as<float>(), e.shift_in = c.shift_in->as<float>(), e.shift_out = c.shift_out->as<float>();
-  }
-  const bool by_float = s.threshold_f32.size != 0, by_int = s.threshold_i32.size != 0;
-  require(k.has_bits ? by_float != by_int : !by_float && !by_int, "Conv: packed output needs one kind of thresholds");
-  require(!(by_int && is_float), "Conv: conv_f32 has no integer thresholds");
-  if (k.has_bits) {
-    require(s.descending.size == 0 || s.descending.size == static_cast<size_t>(oc), "Conv: descending has a wrong size");
-    if (by_float) c.threshold_f32 = lanes(s.threshold_f32, oc, 0.0f, "Conv thresholds"), e.threshold_f32 = c.threshold_f32->as<float>();
-    else c.threshold_i32 = lanes(s.threshold_i32, oc, 0, "Conv thresholds"), e.threshold_i32 = c.threshold_i32->as<int32_t>();
-    c.ascending = AlignedBuffer(static_cast<size_t>(lanes16) / 16 * 2);
-    for (int o = 0; o < oc; ++o) {
-      if (s.descending.size == 0 || s.descending.data[o] == 0) c.ascending.as<uint16_t>()[o / 16] |= static_cast<uint16_t>(1u << (o % 16));
-    }
-    e.ascending = c.ascending.as<uint16_t>();
-  }
-  const KernelName name{k.kernel.name, isa_name(k.kernel.isa), reason};
+}
+
+KernelName Plan::conv(const ConvSpec& s) {
+  auto step = std::make_unique<ConvStep>();
+  step->x = defined(s.x, "Conv");
+  set_input(s, *step);
+  check_weights(s);
+  conv_values(s, *step);
+  const char* reason = "";
+  step->kernel = find_conv_kernel(s.family, step->args.shape, isa_, &reason);
+  set_weights(s, *step);
+  set_scaling(s, *step);
+  set_activation(s, *step);
+  set_thresholds(s, *step);
+  const KernelName name{step->kernel.name, isa_name(step->kernel.isa), reason};
   steps_.push_back(std::move(step));
   return name;
 }

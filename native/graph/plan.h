@@ -23,6 +23,16 @@ struct Array {
   size_t size = 0;
 };
 
+/* A per-channel array with room for whole blocks of 16 channels; one element stands for all, none for `missing`. */
+template <typename T>
+std::shared_ptr<AlignedBuffer> lanes(Array<T> a, int c, T missing, const char* what) {
+  require(a.size == 0 || a.size == 1 || a.size == static_cast<size_t>(c),
+          std::string(what) + ": a per-channel array has " + std::to_string(a.size) + " elements; allowed: 1 or " + std::to_string(c));
+  auto buffer = std::make_shared<AlignedBuffer>(round_up(static_cast<size_t>(c), 16) * sizeof(T));
+  for (int i = 0; i < c; ++i) buffer->template as<T>()[i] = a.size == 0 ? missing : a.data[a.size == 1 ? 0 : i];
+  return buffer;
+}
+
 /* What a user's array holds at the doors; bytes per element. */
 enum class Outside { kF32, kI32, kI16, kU8 };
 int outside_bytes(Outside outside);
@@ -49,6 +59,8 @@ struct ConvSpec {
   Array<int32_t> threshold_i32;
   Array<uint8_t> descending;                        /* (out_c) or empty */
 };
+
+struct ConvStep;
 
 struct KernelName {
   std::string name, isa, reason;
@@ -104,17 +116,9 @@ class Plan {
   const Value& value(int id, const char* what) const;
   const Value& defined(int id, const char* what) const; /* also: an earlier step or input wrote it */
   const Value& output(int id, const char* what);        /* marks it as written */
+  void conv_values(const ConvSpec& spec, ConvStep& step); /* attaches outputs, residual and patch sums */
   void disjoint(const Value& out, const Value& in, bool in_place, const char* what) const;
   KernelName push(const char* name, std::unique_ptr<Step> step);
-  /* A per-channel array with room for whole blocks of 16 channels; one element stands for all, none for `missing`. */
-  template <typename T>
-  static std::shared_ptr<AlignedBuffer> lanes(Array<T> a, int c, T missing, const char* what) {
-    require(a.size == 0 || a.size == 1 || a.size == static_cast<size_t>(c),
-            std::string(what) + ": a per-channel array has " + std::to_string(a.size) + " elements; allowed: 1 or " + std::to_string(c));
-    auto buffer = std::make_shared<AlignedBuffer>(round_up(static_cast<size_t>(c), 16) * sizeof(T));
-    for (int i = 0; i < c; ++i) buffer->as<T>()[i] = a.size == 0 ? missing : a.data[a.size == 1 ? 0 : i];
-    return buffer;
-  }
   void door_in(const Frame& frame, const void* const* inputs, size_t first) const;
   void door_out(const Frame& frame, void* const* outputs, size_t first) const;
 

@@ -165,17 +165,39 @@ static void unpack(const uint32_t* in, int16_t* out, bf_plane_kind kind, int pla
       }                                                                                                                  \
     }                                                                                                                    \
   }                                                                                                                      \
+  /* Two levels, word by word over all pixels: thresholds and falling channels stay at hand. */                          \
+  static void quantize_##NAME##_binary(const bf_quantize_args* q, const T* in, uint32_t* out, int begin, int end) {      \
+    const int words = (q->c + 31) / 32;                                                                                  \
+    for (int w = 0; w < words; ++w) {                                                                                    \
+      const int n = q->c - w * 32 < 32 ? q->c - w * 32 : 32;                                                             \
+      const T* BF_RESTRICT t = (const T*)q->thresholds + w * 32;                                                         \
+      uint32_t flip = n == 32 ? 0xFFFFFFFFu : (1u << n) - 1; /* bit 1 where x < t, or where x >= t if falling */         \
+      for (int i = 0; q->descending && i < n; ++i) flip ^= (uint32_t)q->descending[w * 32 + i] << i;                     \
+      for (int p = begin; p < end; ++p) {                                                                                \
+        const T* BF_RESTRICT x = in + (size_t)p * q->in_stride + w * 32;                                                 \
+        uint32_t word = 0;                                                                                               \
+        if (n == 32) {                                                                                                   \
+          for (int i = 0; i < 32; ++i) word |= x[i] >= t[i] ? 1u << i : 0u;                                              \
+        } else {                                                                                                         \
+          for (int i = 0; i < n; ++i) word |= x[i] >= t[i] ? 1u << i : 0u;                                               \
+        }                                                                                                                \
+        out[(size_t)p * words + w] = word ^ flip;                                                                        \
+      }                                                                                                                  \
+    }                                                                                                                    \
+  }                                                                                                                      \
   static void quantize_##NAME##_planes(const bf_quantize_args* q, const T* in, uint32_t* out, bf_plane_kind kind, int planes, \
                                        int begin, int end) {                                                             \
+    if (kind == BF_PLANES_BINARY) {                                                                                      \
+      quantize_##NAME##_binary(q, in, out, begin, end);                                                                  \
+      return;                                                                                                            \
+    }                                                                                                                    \
     const int words = (q->c + 31) / 32;                                                                                  \
     for (int p = begin; p < end; ++p) {                                                                                  \
       for (int w = 0; w < words; ++w) {                                                                                  \
         const int n = q->c - w * 32 < 32 ? q->c - w * 32 : 32;                                                           \
         uint32_t e[32];                                                                                                  \
         entries_##NAME(q, in + (size_t)p * q->in_stride + w * 32, w * 32, n, e);                                         \
-        if (kind == BF_PLANES_BINARY) {                                                                                  \
-          for (int i = 0; i < n; ++i) e[i] ^= 1u;                                                                        \
-        } else if (kind == BF_PLANES_TERNARY) {                                                                          \
+        if (kind == BF_PLANES_TERNARY) {                                                                                 \
           for (int i = 0; i < n; ++i) e[i] = plane_bits((int)e[i] - 1, kind, -1);                                        \
         }                                                                                                                \
         for (int k = 0; k < planes; ++k) out[((size_t)p * planes + k) * words + w] = gather_bit(e, n, planes - 1 - k);   \
@@ -325,20 +347,39 @@ static void softmax(const float* in, float* out, int c, int in_stride, int out_s
     }                                                                                \
   }
 
-#define BF_POOL(NAME, T, FIRST, NEXT)                                                         \
-  static void NAME(const bf_pool_args* k, const T* in, T* out, int begin, int end) {          \
-    for (int oy = begin; oy < end; ++oy) {                                                    \
-      for (int ox = 0; ox < k->out_w; ++ox) {                                                 \
-        T* BF_RESTRICT y = out + ((size_t)oy * k->out_w + ox) * k->out_stride;                \
-        int taps = 0;                                                                         \
-        BF_TAPS(T, if (taps == 0) { BF_CHANNELS(k->c) FIRST; } else { BF_CHANNELS(k->c) NEXT; }) \
-      }                                                                                       \
-    }                                                                                         \
+/* m = first tap, then m = JOIN(m, v). Up to nine taps in one pass, the last one repeated (the same result); more, tap by tap. */
+#define BF_POOL(NAME, T, JOIN)                                                                                          \
+  static void NAME##_nine(const T* const* t, T* BF_RESTRICT y, int c) {                                                 \
+    const T *t0 = t[0], *t1 = t[1], *t2 = t[2], *t3 = t[3], *t4 = t[4], *t5 = t[5], *t6 = t[6], *t7 = t[7], *t8 = t[8]; \
+    BF_CHANNELS(c) {                                                                                                    \
+      T m = t0[ch];                                                                                                     \
+      JOIN(m, t1[ch]) JOIN(m, t2[ch]) JOIN(m, t3[ch]) JOIN(m, t4[ch]) JOIN(m, t5[ch]) JOIN(m, t6[ch]) JOIN(m, t7[ch])   \
+      JOIN(m, t8[ch]) y[ch] = m;                                                                                        \
+    }                                                                                                                   \
+  }                                                                                                                     \
+  static void NAME(const bf_pool_args* k, const T* in, T* out, int begin, int end) {                                    \
+    const int few = k->kernel_h * k->kernel_w <= 9;                                                                     \
+    for (int oy = begin; oy < end; ++oy) {                                                                              \
+      for (int ox = 0; ox < k->out_w; ++ox) {                                                                           \
+        T* BF_RESTRICT y = out + ((size_t)oy * k->out_w + ox) * k->out_stride;                                          \
+        const T* near_by[9];                                                                                            \
+        int taps = 0;                                                                                                   \
+        if (few) {                                                                                                      \
+          BF_TAPS(T, near_by[taps] = x)                                                                                 \
+          for (; taps < 9; ++taps) near_by[taps] = near_by[taps - 1];                                                   \
+          NAME##_nine(near_by, y, k->c);                                                                                \
+        } else {                                                                                                        \
+          BF_TAPS(T, if (taps == 0) memcpy(y, x, (size_t)k->c * sizeof(T)); else { BF_CHANNELS(k->c) JOIN(y[ch], x[ch]) }) \
+        }                                                                                                               \
+      }                                                                                                                 \
+    }                                                                                                                   \
   }
-BF_POOL(max_pool_f32, float, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch]) /* a NaN counts only as the first tap */
-BF_POOL(max_pool_i32, int32_t, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch])
-BF_POOL(max_pool_i16, int16_t, y[ch] = x[ch], y[ch] = x[ch] > y[ch] ? x[ch] : y[ch])
-BF_POOL(max_pool_bits, uint32_t, y[ch] = x[ch], y[ch] &= x[ch]) /* -1 (bit 1) wins only where all taps are -1 */
+#define BF_MAX(m, v) m = (v) > m ? (v) : m;
+#define BF_AND(m, v) m &= (v);
+BF_POOL(max_pool_f32, float, BF_MAX)
+BF_POOL(max_pool_i32, int32_t, BF_MAX)
+BF_POOL(max_pool_i16, int16_t, BF_MAX)
+BF_POOL(max_pool_bits, uint32_t, BF_AND) /* -1 (bit 1) wins only where all taps are -1 */
 
 static void avg_pool(const bf_pool_args* k, const float* in, float* out, int begin, int end) {
   for (int oy = begin; oy < end; ++oy) {

@@ -1,0 +1,87 @@
+"""Which nodes become one kernel call."""
+
+import numpy as np
+import pytest
+from tests.engine.resnet import binary_resnet18
+
+import bitfold
+from bitfold.engine.cost import Shape, choose
+from bitfold.engine.fuse import Product, fuse
+from bitfold.ir import ops
+from bitfold.ir.encoding import Accumulator, Binary, Element, Float, PowerOfTwo, Ternary, Uniform
+from bitfold.ir.graph import Constant, Graph, TensorType
+
+
+def products(graph: Graph) -> dict[str, Product]:
+    return {unit.node.name: unit for unit in fuse(graph) if isinstance(unit, Product)}
+
+
+def test_resnet(rng: np.random.Generator) -> None:
+    found = products(binary_resnet18(rng, size=32, classes=10))
+    first, down, last = found["layer1.0"], found["layer2.0.down"], found["layer4.3"]
+    assert [type(n).__name__ for n in first.absorbed] == ["Add", "TwoSlope", "Quantize"]
+    assert first.stream == "layer1.0.prelu", "the shortcut of the next layer needs the float stream"
+    assert first.residual == "maxpool"
+    assert down.residual == "layer2.0", "the convolution that runs last takes the addition"
+    assert found["layer2.0"].absorbed == ()
+    assert last.quantize is None and last.stream == "layer4.3.prelu"
+
+
+def test_integer_thresholds_write_bits_alone(rng: np.random.Generator) -> None:
+    graph = chain(rng)
+    unit = products(graph)["c"]
+    assert unit.stream is None and unit.quantize is not None
+    x = rng.choice([-1, 1], (2, 40, 5, 5))
+    assert np.array_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x))
+    assert [k.op for k in bitfold.load(graph).kernels] == ["convert", "Conv+Quantize", "Conv"]
+
+
+def chain(rng: np.random.Generator, *more: ops.Node, outputs: tuple[str, ...] = ("y",)) -> Graph:
+    """Binary conv without epilogue -> integer thresholds, some falling -> binary conv."""
+    constants = {
+        "w": Constant.from_codes(rng.choice([-1, 1], (33, 40, 3, 3)), Binary()),
+        "v": Constant.from_codes(rng.choice([-1, 1], (5, 33, 1, 1)), Binary()),
+        "t": Constant.from_array(rng.integers(-9, 9, (33, 1))),
+        "d": Constant.from_codes(rng.choice([-1, 1], 33), Binary()),
+    }
+    nodes = (
+        ops.Conv(name="c", output="acc", x="x", weight="w", padding=(1, 1)),
+        ops.Quantize(name="q", output="bits", x="acc", thresholds="t", encoding=Binary(), descending="d"),
+        ops.Conv(name="e", output="y", x="bits", weight="v"),
+        *more,
+    )
+    return Graph({"x": TensorType((40, 5, 5), Binary())}, nodes, outputs, constants)
+
+
+def test_a_value_that_someone_else_reads_is_written(rng: np.random.Generator) -> None:
+    graph = chain(rng, outputs=("y", "acc"))
+    assert products(graph)["c"].stream == "acc"
+    x = rng.choice([-1, 1], (2, 40, 5, 5))
+    for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_what_no_output_needs_is_left_out(rng: np.random.Generator) -> None:
+    dead = ops.MaxPool(name="dead", output="dead", x="acc", kernel=(2, 2), stride=(2, 2))
+    graph = chain(rng, dead)
+    assert "dead" not in {k.layer for k in bitfold.load(graph).kernels}
+    assert products(graph)["c"].stream is None
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "family"),
+    [
+        (Float(), Float(), "conv_f32"),
+        (Float(), Binary(), "conv_f32"),
+        (Binary(), Binary(), "conv_b1"),
+        (Binary(), Ternary(), "conv_planes"),
+        (Uniform(2, False), Binary(), "conv_planes"),
+        (Uniform(8, False), Uniform(8, True), "conv_i16"),
+        (Uniform(4, False), PowerOfTwo(2), "conv_i16"),
+    ],
+    ids=str,
+)
+def test_families(x: Element, weight: Element, family: str) -> None:
+    assert not isinstance(x, Accumulator)
+    choice = choose(x, weight, Shape(64, 64, (3, 3), 1))
+    assert choice.family == family and choice.reason

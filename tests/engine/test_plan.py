@@ -1,0 +1,177 @@
+"""A plan that is wrong in any way is refused before a kernel sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitfold import _core
+
+F32 = np.float32
+
+
+def new_plan(arena: int = 1 << 16, **options: Any) -> Any:
+    return _core.Plan(options.get("threads", 1), options.get("chunk", 1), arena)
+
+
+def two_values(kind: str = "f32", hwc: tuple[int, int, int] = (4, 4, 16)) -> tuple[Any, int, int]:
+    """A plan with an input and a value of one shape behind it."""
+    plan = new_plan()
+    bits = kind == "bits"
+    stride = (hwc[2] + 31) // 32 if bits else hwc[2]
+    x, y = (plan.value(kind, hwc, stride, offset) for offset in (0, 1 << 13))
+    if not bits:
+        plan.input(x, kind)
+    return plan, x, y
+
+
+def conv(plan: Any, x: int, y: int, **changes: Any) -> Any:
+    """A valid 3x3 float convolution 16 -> 16, changed."""
+    arguments: dict[str, Any] = {
+        "weights": np.zeros(16 * 16 * 9, F32),
+        "weight_shape": (16, 16, 3, 3),
+        "weight_format": None,
+        "x_format": None,
+        "stride": (1, 1),
+        "padding": (1, 1),
+        "dilation": (1, 1),
+        "groups": 1,
+        "out_f32": y,
+    }
+    return plan.conv(changes.pop("family", "conv_f32"), x, **(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("f32", (0, 4, 16), 16, 0), "dimension of 0"),
+        (("f32", (4, 4, 1 << 25), 1 << 25, 0), "dimension of"),
+        (("f32", (1 << 15, 1 << 16, 1), 1, 0), "2\\^30 pixels"),
+        (("f32", (4, 4, 16), 8, 0), "stride is less"),
+        (("f32", (4, 4, 16), 16, 32), "multiple of 64"),
+        (("f32", (64, 64, 16), 16, 0), "of an arena of"),
+        (("f32", (4, 4, 16), 16, 1 << 16), "of an arena of"),
+        (("f32", (4, 4, 16), 16, (1 << 64) - 64), "of an arena of"),
+        (("bits", (4, 4, 33), 1, 0), "planes \\* words"),
+        (("bits", (4, 4, 32), 3, 0, 3, "ternary"), "do not fit"),
+        (("bits", (4, 4, 32), 17, 0, 17, "uniform"), "do not fit"),
+        (("f32", (4, 4, 16), 16, 0, 2), "only packed codes"),
+        (("f64", (4, 4, 16), 16, 0), "unknown kind"),
+    ],
+)
+def test_values(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        new_plan().value(*arguments)
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 5000}, {"chunk": 0}, {"chunk": 1 << 20}, {"arena": 1 << 50}])
+def test_options(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        new_plan(**options)
+
+
+REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
+    "no value": lambda p, x, y: p.unary("abs", 7, y),
+    "no value (negative)": lambda p, x, y: p.unary("abs", -1, y),
+    "read before it is written": lambda p, x, y: p.unary("abs", y, x),
+    "unknown operation": lambda p, x, y: p.unary("sqrt", x, y),
+    "overlap": lambda p, x, y: p.mean("channels", x, p.value("f32", (4, 4, 1), 16, 64)),
+    "needs f32 values": lambda p, x, y: p.clamp(x, p.value("i32", (4, 4, 16), 16, 1 << 14), 0, 1),
+    "of one shape": lambda p, x, y: p.unary("abs", x, p.value("f32", (4, 4, 8), 16, 1 << 14)),
+    "per-channel array": lambda p, x, y: p.affine(x, y, np.zeros(15, F32), np.zeros(16, F32)),
+    "must have shape": lambda p, x, y: p.arithmetic("add", x, bias(p), y),
+    "output's size": lambda p, x, y: p.pool("max", x, y, (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), False),
+    "out of range": lambda p, x, y: p.pool("max", x, y, (0, 1), (1, 1), (0, 0, 0, 0), (1, 1), False),
+    "outside the image": lambda p, x, y: p.pool("avg", x, y, (3, 3), (8, 8), (27, 27, 1, 1), (1, 1), False),
+    "(C, 1, 1) or (1, H, W)": lambda p, x, y: p.mean("space", x, y),
+    "one pixel with all channels": lambda p, x, y: p.flatten(x, y),
+    "do not sum": lambda p, x, y: p.concat([x, x], y),
+    "do not fit the output's": lambda p, x, y: p.pad_channels(x, y, 1),
+    "wrong type or number": lambda p, x, y: p.quantize(
+        x, p.value("i16", (4, 4, 16), 16, 1 << 14), 2, True, np.zeros(15, F32), None, None, np.array([-1, 1], np.int16)
+    ),
+    "one code a level": lambda p, x, y: p.quantize(
+        x, p.value("i16", (4, 4, 16), 16, 1 << 14), 3, False, np.zeros(2, F32), None, None, np.array([-1, 1], np.int16)
+    ),
+    "levels do not fit": lambda p, x, y: p.quantize(
+        x, p.value("bits", (4, 4, 16), 1, 1 << 14), 3, False, np.zeros(2, F32), None, None, np.array([-1, 0, 1], np.int16)
+    ),
+    "i16 codes and bits": lambda p, x, y: p.convert(x, y),
+    "array's type": lambda p, x, y: p.input(y, "i16"),
+    "is not finished": lambda p, x, y: p.run([np.zeros((1, 4, 4, 16), F32)], []),
+    "needs inputs and outputs": lambda p, x, y: p.finish(),
+}
+
+
+def bias(plan: Any) -> int:
+    vector = plan.value("f32", (1, 1, 8), 16, 1 << 15)
+    plan.input(vector, "f32")
+    return int(vector)
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_steps(message: str) -> None:
+    plan, x, y = two_values()
+    with pytest.raises(ValueError) as caught:
+        REFUSED[message](plan, x, y)
+    assert message.split(" (neg")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": np.zeros(100, F32)}, "weights have 100 elements"),
+        ({"weights": np.zeros(16 * 16 * 9, np.float64)}, "wrong dtype"),
+        ({"weight_shape": (16, 8, 3, 3)}, "groups do not divide"),
+        ({"weight_shape": (-16, 16, 3, 3)}, "wrong shape"),
+        ({"groups": 0}, "groups do not divide"),
+        ({"stride": (0, 1)}, "out of range"),
+        ({"padding": (-1, 1)}, "out of range"),
+        ({"padding": (1 << 30, 1)}, "out of range"),
+        ({"dilation": (4, 4)}, "does not fit"),
+        ({"stride": (2, 2)}, "wrong kind or shape"),
+        ({"out_f32": -1}, "no output"),
+        ({"family": "conv_b1"}, "does not read"),
+        ({"family": "conv_x"}, "unknown kernel family"),
+        ({"mul": np.zeros(16, F32)}, "table has a wrong size"),
+        ({"mul": np.zeros(15, F32), "table": np.zeros(16, F32)}, "per-channel array"),
+        ({"mul": np.zeros(16, F32), "table": np.zeros(32, F32), "row_class": np.array([0, 1, 2, 0], np.int32)}, "wrong size"),
+        ({"mul": np.zeros(16, F32), "table": np.zeros(32, F32), "row_class": np.array([0, 1, 0], np.int32)}, "number of row classes"),
+        ({"mul": np.zeros(16, F32), "table": np.zeros(32, F32), "col_class": np.array([0, 1, -1, 0], np.int32)}, "out of range"),
+        ({"patch_mul": np.zeros(16, F32)}, "needs mul and patch sums"),
+        ({"threshold_f32": np.zeros(16, F32)}, "one kind of thresholds"),
+        ({"residual": 1}, "read before it is written"),
+        ({"clamp": (0.0, 1.0), "neg": np.zeros(16, F32)}, "two activations"),
+        ({"neg": np.zeros(3, F32)}, "per-channel array"),
+        ({"weights": np.zeros(100, np.uint8), "weight_format": ("binary", 1, False, 0)}, "weights have 100 elements"),
+        ({"weights": np.zeros(100, np.uint8), "weight_format": ("uniform", 40, False, 0)}, "out of range"),
+        ({"weights": np.zeros(100, np.uint8), "weight_format": ("octal", 1, False, 0)}, "unknown encoding"),
+    ],
+)
+def test_convolutions(changes: dict[str, Any], message: str) -> None:
+    plan, x, y = two_values()
+    conv(*two_values())  # valid as it stands
+    with pytest.raises(ValueError, match=message):
+        conv(plan, x, y, **changes)
+
+
+def test_arrays_at_the_doors() -> None:
+    plan, x, y = two_values()
+    plan.unary("abs", x, y)
+    plan.output(y, "f32")
+    plan.finish()
+    good = np.zeros((2, 16, 4, 4), F32)
+    plan.run([good], [good.copy()])
+    for inputs, outputs in (
+        ([], [good]),
+        ([good], []),
+        ([good], [good[:1].copy()]),
+        ([good.reshape(-1)[:-1].copy()], [good]),
+        ([good.astype(np.float64)], [good]),
+        ([good], [good.view(np.int32).copy()]),
+    ):
+        with pytest.raises(ValueError, match="put"):
+            plan.run(inputs, outputs)
+    with pytest.raises(ValueError, match="finished"):
+        plan.unary("abs", x, y)
