@@ -18,6 +18,7 @@ import numpy as np
 
 from bitfold.errors import FormatError, GraphError
 from bitfold.ir import ops
+from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.schema import decode, encode, short
 
@@ -39,7 +40,7 @@ class Document:
     inputs: tuple[tuple[str, TensorType], ...]
     nodes: tuple[Union[tuple(ops.OPS.values())], ...]  # type: ignore[valid-type]  # noqa: UP007
     outputs: tuple[str, ...]
-    constants: tuple[tuple[str, TensorType], ...]
+    constants: tuple[tuple[str, TensorType], ...]  # of the tensors that are not F32; F32 tensors are Float constants of their shape
     metadata: tuple[tuple[str, str], ...] = ()
 
 
@@ -78,10 +79,10 @@ def header(graph: Graph) -> bytes:
         inputs=tuple(graph.inputs.items()),
         nodes=graph.nodes,
         outputs=graph.outputs,
-        constants=tuple((name, graph.constants[name].type) for name in names),
+        constants=tuple((name, graph.constants[name].type) for name in names if graph.constants[name].data.dtype != np.float32),
         metadata=tuple(graph.metadata.items()),
     )
-    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(encode(document))}}
+    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(encode(document, Document))}}
     begin = 0
     for name in names:
         data = graph.constants[name].data
@@ -130,11 +131,17 @@ def _load(path: Path) -> Graph:
         raise FormatError("the metadata has no text 'bitfold': a safetensors file perhaps, but not a bitfold file")
     document = _document(metadata["bitfold"])
     arrays = _arrays(table, mapped, 8 + length)
-    if arrays.keys() != dict(document.constants).keys():
-        different = min(arrays.keys() ^ dict(document.constants).keys())
-        raise FormatError(f"tensor {short(different)} is only in one of the graph and the tensor table")
-    constants = {name: Constant(tensor, arrays[name]) for name, tensor in document.constants}
+    constants = _constants(arrays, dict(document.constants))
     return Graph(dict(document.inputs), document.nodes, document.outputs, constants, document.name, dict(document.metadata))
+
+
+def _constants(arrays: dict[str, np.ndarray], listed: dict[str, TensorType]) -> dict[str, Constant]:
+    if missing := listed.keys() - arrays.keys():
+        raise FormatError(f"graph: constant {short(min(missing))} has no tensor")
+    for name, array in arrays.items():
+        if name not in listed and array.dtype != np.float32:
+            raise FormatError(f"tensor {short(name)} is {_NAMES[array.dtype]} but not among the constants of the graph")
+    return {name: Constant(listed.get(name, TensorType(array.shape, Float())), array) for name, array in arrays.items()}
 
 
 def _document(text: str) -> Document:

@@ -1,6 +1,7 @@
 """Dataclasses <-> JSON, guided by the annotations of their fields: a new operation needs no code here or in the file format.
 
-A dataclass is an object with its class name under "type" and the fields that differ from their defaults; a tuple is an array.
+A dataclass is an object of the fields that differ from their defaults; where several dataclasses may stand, its class name is
+under "type". A tuple is an array.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from bitfold.errors import GraphError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
+_ONLY = "{}"
 MAX_INT = 1 << 53  # integers beyond it are not exact in every JSON reader
 
 
@@ -22,25 +24,29 @@ def short(value: Any) -> str:
     return repr(value[:120]) if isinstance(value, str) else reprlib.repr(value)
 
 
-def encode(value: Any) -> Json:
+def encode(value: Any, annotation: Any) -> Json:
     """JSON of a checked value."""
+    choice = _choose(type(value), value, annotation)
     if isinstance(value, tuple):
-        return [encode(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        cls: Any = type(value)
-        fields = {name: getattr(value, name) for name in _hints(cls)}
-        changed = {name: encode(field) for name, field in fields.items() if field != _defaults(cls)[name]}
-        return {"type": cls.__name__, **changed}
-    return value  # type: ignore[no-any-return]
+        return [encode(item, kind) for item, kind in _with_annotations(value, choice)]
+    if not dataclasses.is_dataclass(choice):
+        return value  # type: ignore[no-any-return]
+    defaults: Any = _defaults(choice)  # type: ignore[arg-type]
+    fields = {name: (getattr(value, name), hint) for name, hint in _hints(choice).items()}  # type: ignore[arg-type]
+    changed = {name: encode(field, hint) for name, (field, hint) in fields.items() if field != defaults[name]}
+    return changed if _ONLY in _choices(annotation) else {"type": choice.__name__, **changed}  # type: ignore[union-attr]
 
 
 def decode(data: Json, annotation: Any) -> Any:
     """The value of type ``annotation`` that ``data`` writes. GraphError says in which field, what came and what is allowed."""
-    choice = _choose(data.get("type") if isinstance(data, dict) else tuple if isinstance(data, list) else type(data), data, annotation)
     if isinstance(data, list):
-        return tuple([decode(item, kind) for item, kind in _with_annotations(data, choice)])
+        return tuple([decode(item, kind) for item, kind in _with_annotations(data, _choose(tuple, data, annotation))])
     if isinstance(data, dict):
-        return _decode_dataclass(data, choice)
+        if _ONLY in _choices(annotation):
+            return _decode_dataclass(data, _choices(annotation)[_ONLY])
+        choice = _choose(data.get("type"), data, annotation)
+        return _decode_dataclass({name: item for name, item in data.items() if name != "type"}, choice)
+    choice = _choose(type(data), data, annotation)
     _check_number(data)
     return float(data) if choice is float else data  # type: ignore[arg-type]
 
@@ -64,7 +70,7 @@ def check(value: Any, annotation: Any) -> None:
 
 def _decode_dataclass(data: dict[str, Json], cls: Any) -> Any:
     hints, defaults = _hints(cls), _defaults(cls)
-    if unknown := data.keys() - hints.keys() - {"type"}:
+    if unknown := data.keys() - hints.keys():
         raise GraphError(f"{cls.__name__} has no field {short(min(unknown))}; allowed: {', '.join(hints)}")
     values = {}
     for name, hint in hints.items():
@@ -104,12 +110,11 @@ def _check_number(value: Any) -> None:
 
 @cache
 def _choices(annotation: Any) -> dict[str | type, Any]:
-    """What a value may be, by its Python type; dataclasses also by the name that JSON has under "type"."""
-    choices: dict[str | type, Any] = {}
-    for option in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
-        choices[tuple if get_origin(option) is tuple else option] = option
-        if dataclasses.is_dataclass(option):
-            choices[option.__name__] = option  # type: ignore[union-attr]
+    """What a value may be, by its Python type. A JSON object is found by its "type", or as _ONLY if it can be one dataclass only."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    choices: dict[str | type, Any] = {tuple if get_origin(option) is tuple else option: option for option in options}
+    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    choices |= {_ONLY: classes[0]} if len(classes) == 1 else {option.__name__: option for option in classes}  # type: ignore[union-attr]
     if float in choices:
         choices.setdefault(int, float)
     return choices
