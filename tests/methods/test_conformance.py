@@ -201,6 +201,25 @@ def check_codes(quantizer: Quantizer, x: Tensor, weight: Tensor | None, axis: in
     np.testing.assert_allclose(quantizer(x).detach().numpy(), values(encoding, codes, axis), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.native
+@cases
+def test_export_and_engine(name: str, values_of: dict[str, Any], rng: np.random.Generator) -> None:
+    """Trained network -> graph -> NumPy interpreter -> engine: no integer differs, the outputs agree."""
+    method = methods.get(name, **values_of)
+    for net in NETS if not values_of else ["residual"]:
+        model = applied(net, method)
+        assert model is not None
+        data = batch(rng)
+        for progress in (0.0, 0.5):
+            train_step(model, method, data, progress)
+        model.eval()
+        graph = bitfold.export(model, data[0][:1])
+        report = bitfold.verify(model, graph, data[0])
+        assert report.accumulators_differ == 0, net
+        expected = bitfold.interpret(graph, data[0].numpy())
+        np.testing.assert_allclose(bitfold.load(graph)(data[0].numpy()), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("role", ["first", "last", "shortcut"])
 @pytest.mark.parametrize("name", methods.names())
 def test_roles_are_honoured_or_refused(name: str, role: str) -> None:
