@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ class Engine:
             raise EngineError(f"profile: repeats={repeats}; allowed: 1 or more")
         arrays, outputs = self._checked(inputs)
         rows = self._native.profile(arrays, outputs, repeats + 2)[2:]
-        times = [median(column) / 1e3 for column in zip(*rows, strict=True)]
+        times = [float(t) for t in np.median(rows, axis=0) / 1e3]
         batch = len(arrays[0])
         doors = [
             LayerProfile(name, "layout", "", us, 0, sum(a.nbytes for a in side), 0.0)

@@ -1,0 +1,70 @@
+"""Every instruction set of this CPU gives the same bits, floats included; the engine needs no PyTorch and starts quickly."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bitfold import _core
+
+ROOT = Path(__file__).parents[2]
+ISAS = ["scalar", "avx2", "avx512"] if _core.detected_isa() in ("avx2", "avx512") else ["scalar", "neon"]
+AVAILABLE = ISAS[: ISAS.index(_core.detected_isa()) + 1]
+
+HASHES = """
+import hashlib, sys
+import numpy as np
+from tests.engine.resnet import binary_resnet18
+from tests.ir.graphs import random_graph, random_inputs
+import bitfold
+
+digest = hashlib.sha256()
+def run(graph, inputs, threads):
+    y = bitfold.load(graph, threads=threads)(*inputs)
+    for a in y if isinstance(y, tuple) else (y,):
+        digest.update(str((a.dtype, a.shape)).encode() + np.ascontiguousarray(a + 0).tobytes())  # + 0: -0.0 is 0.0
+
+for seed in range(40):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    run(graph, random_inputs(graph, rng, 3), 1 + seed % 2)
+rng = np.random.default_rng(1)
+run(binary_resnet18(rng, size=32, classes=10), [rng.standard_normal((1, 3, 32, 32)).astype(np.float32)], 1)
+print(bitfold._core.active_isa(), digest.hexdigest())
+"""
+
+
+def python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_instruction_sets_agree() -> None:
+    results = {isa: python(HASHES, BITFOLD_ISA=isa, PYTHONPATH=str(ROOT)).split() for isa in AVAILABLE}
+    assert [active for active, _ in results.values()] == AVAILABLE, "BITFOLD_ISA chooses the instruction set"
+    assert len({digest for _, digest in results.values()}) == 1, results
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    code = "import bitfold, numpy as np; from tests.ir.graphs import random_graph; bitfold.load(random_graph(np.random.default_rng(0)))"
+    with pytest.raises(AssertionError, match="EngineError.*BITFOLD_ISA=mmx; allowed: scalar, neon, avx2, avx512"):
+        python(code, BITFOLD_ISA="mmx", PYTHONPATH=str(ROOT))
+
+
+def test_no_torch_and_a_quick_import() -> None:
+    code = """
+import sys, time
+import numpy
+t = time.process_time()
+import bitfold
+bitfold.load, bitfold.Graph, bitfold.interpret
+print(time.process_time() - t, "torch" in sys.modules)
+"""
+    seconds, torch = min(python(code).split() for _ in range(3))
+    assert torch == "False"
+    assert float(seconds) < 0.2, "processor seconds of the import, after NumPy's"
