@@ -12,6 +12,11 @@ from bitfold.training.recipe import Recipe
 TEST_BATCH = 500
 
 
+def memory_format(device: torch.device | str) -> torch.memory_format:
+    """Of 4-D tensors: channels_last on GPUs; on CPUs the usual one, with which ResNet-20's step is 15 to 20 % faster (eager and compiled)."""
+    return torch.channels_last if torch.device(device).type == "cuda" else torch.contiguous_format
+
+
 def train_loader(recipe: Recipe, root: str | Path | None, device: torch.device | str = "cpu", rank: int = 0, processes: int = 1) -> Loader:
     """Shuffled, augmented batches of the training split; each process takes its part of every batch. ``root``: folder of data sets."""
     spec = recipe.data
@@ -27,14 +32,21 @@ def train_loader(recipe: Recipe, root: str | Path | None, device: torch.device |
         normalize=spec.normalize,
         rank=rank,
         world_size=processes,
-        channels_last=True,
+        channels_last=memory_format(device) is torch.channels_last,
     )
 
 
 def test_loader(recipe: Recipe, root: str | Path | None, device: torch.device | str = "cpu") -> Loader:
     """The test split in its own order, whole, without augmentation; normalised as in training."""
     data = _split(recipe, "test", root, recipe.data.test_limit).to(device)
-    return Loader(data, TEST_BATCH, shuffle=False, drop_last=False, normalize=recipe.data.normalize, channels_last=True)
+    return Loader(
+        data,
+        TEST_BATCH,
+        shuffle=False,
+        drop_last=False,
+        normalize=recipe.data.normalize,
+        channels_last=memory_format(device) is torch.channels_last,
+    )
 
 
 def data_facts(loader: Loader) -> dict[str, Any]:

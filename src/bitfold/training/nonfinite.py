@@ -11,9 +11,9 @@ def locate(model: nn.Module, loss: Callable[[], Tensor]) -> str:
 
     A hook on a module runs after those on its children, so the first one to fire names the innermost module that computed the value.
     """
-    for name, t in (*model.named_parameters(), *model.named_buffers()):
-        if t.is_floating_point() and not torch.isfinite(t).all():
-            return f"parameter or buffer {name!r} (before this step)"
+    for name, parameter in model.named_parameters():  # not buffers: the bad pass itself has already spoilt BatchNorm's averages
+        if not torch.isfinite(parameter).all():
+            return f"parameter {name!r} (before this step)"
     found: list[str] = []
     hooks = []
     for name, module in model.named_modules():

@@ -19,7 +19,7 @@ from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
 from bitfold.training.flips import flip_rates, weight_codes
-from bitfold.training.loaders import data_facts, test_loader, train_loader
+from bitfold.training.loaders import data_facts, memory_format, test_loader, train_loader
 from bitfold.training.log import Log
 from bitfold.training.nonfinite import locate
 from bitfold.training.optim import Average, make_optimizer, set_lr
@@ -145,7 +145,7 @@ def _train_stage(job: _Job, index: int, previous: nn.Module | None, saved: dict[
     model = build_model(job.recipe, index)
     if previous is not None and saved is None and stage.init == "previous":
         carry_over(previous.state_dict(), model, stage.init_except, f"stage.{index}")
-    model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(fabric.device, memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
     if fabric.world_size > 1:
         synchronise(model)
         torch.manual_seed(1000 * job.recipe.seed + index + 7919 * (fabric.global_rank + 1))  # dropout differs between processes
