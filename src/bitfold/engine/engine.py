@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from bitfold import _core
 from bitfold.engine.plan import make_plan, outside
 from bitfold.errors import EngineError
 from bitfold.ir.encoding import Coded, Float, Uniform
 from bitfold.ir.graph import Graph, TensorType
 
-DTYPES = {"f32": np.dtype(np.float32), "i32": np.dtype(np.int32), "i16": np.dtype(np.int16), "u8": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "i32": np.dtype(np.int32),
+    "i16": np.dtype(np.int16),
+    "u8": np.dtype(np.uint8),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,14 @@ def load(source: str | Path | Graph, threads: int = 1) -> "Engine":
     FormatError for a bad file, EngineError for a graph beyond the core's limits or an unknown BITFOLD_ISA.
     """
     return Engine(source if isinstance(source, Graph) else Graph.load(source), threads)
+
+
+def kernels() -> list[dict[str, str]]:
+    """Every compiled kernel of Conv and Linear, best first within a family, and whether this CPU (capped by BITFOLD_ISA) can run it."""
+    order = ["scalar", "neon", "avx2", "avx512"]
+    active = order.index(_core.active_isa())
+    rows = [(name, family, isa) for name, family, isa, _ in _core.kernels()]
+    return [{"kernel": n, "family": f, "isa": isa, "used": "yes" if order.index(isa) <= active else "no"} for n, f, isa in rows]
 
 
 class Engine:
@@ -136,7 +150,7 @@ def _checked_input(name: str, tensor: TensorType, x: Any) -> np.ndarray:
         raise EngineError(f"input {name!r} has dtype {x.dtype}; allowed: integers, the codes of {tensor.element}")
     else:
         _check_codes(name, tensor.element, x)  # type: ignore[arg-type]
-    return np.require(x, DTYPES[outside(tensor)], ["C", "A"])
+    return np.require(x.astype(DTYPES[outside(tensor)], copy=False), requirements=["C", "A"])
 
 
 def _check_codes(name: str, encoding: Coded, x: np.ndarray) -> None:

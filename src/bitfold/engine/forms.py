@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from bitfold.engine.fuse import Product, fuse
-from bitfold.engine.operations import node_step, reading_form
+from bitfold.engine.operations import convert_step, node_step, reading_form
 from bitfold.engine.product import as_conv, choice_for, patch_sum_buffer, product_step
 from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
 from bitfold.ir import ops
@@ -67,8 +67,7 @@ class Forms:
         steps = []
         for form in sorted(self.wanted[value] - {made_as}):
             self._define(value, form)
-            x, out = Slot(value, made_as), Slot(value, form)
-            steps.append(Step(layer, "convert", (x,), (out,), lambda plan, ids, x=x, out=out: plan.convert(ids[x], ids[out])))
+            steps.append(convert_step(layer, Slot(value, made_as), Slot(value, form)))
         return steps
 
     def _made_as(self, node: ops.Node) -> str:

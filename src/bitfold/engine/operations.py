@@ -34,6 +34,15 @@ def node_step(graph: Graph, node: ops.Node, form: str, slot: Callable[[str, str]
     return Step(node.name, type(node).__name__, reads, (out,), emit, in_place)
 
 
+def convert_step(layer: str, x: Slot, out: Slot) -> Step:
+    """Codes from one form to another."""
+
+    def emit(plan: Any, ids: Ids) -> Names:
+        return plan.convert(ids[x], ids[out])  # type: ignore[no-any-return]
+
+    return Step(layer, "convert", (x,), (out,), emit)
+
+
 IN_PLACE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Softmax)
 
 

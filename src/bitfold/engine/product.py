@@ -60,7 +60,8 @@ def product_step(graph: Graph, product: Product, choice: Choice, sums: bool, slo
         arguments |= _thresholds(graph, product.quantize)
     if sums:
         slots["patch_sums"] = Slot(name, "sums")
-    writes, reads = tuple(slots.values()), (x,)
+    writes = tuple(slots.values())
+    reads: tuple[Slot, ...] = (x,)
     if product.residual is not None:
         slots["residual"] = slot(product.residual, "f32")
         reads = (x, slots["residual"])
