@@ -112,7 +112,7 @@ WRONG = {
     "stride 0": ((conv(stride=(1, 0)),), W43, {"x": CODES}, "stride is (1, 0)"),
     "dilation 0": ((conv(dilation=(0, 1)),), W43, {"x": CODES}, "dilation"),
     "negative padding": ((conv(padding=(-1, 1)),), W43, {"x": CODES}, "padding"),
-    "huge padding": ((conv(padding=(1 << 40, 1)),), W43, {"x": CODES}, "padding"),
+    "huge padding": ((conv(padding=(1025, 1)),), W43, {"x": CODES}, "padding"),
     "kernel too large": ((conv(dilation=(3, 1)),), W43, {"x": CODES}, "does not fit"),
     "float weight": ((conv(),), {"w": floats(8, 4, 3, 3)}, {"x": CODES}, "insert Dequantize"),
     "int32 weight": ((linear(),), {"w": Constant.from_array(np.ones((3, 8), np.int32))}, {"x": VECTOR}, "weight is int32"),

@@ -23,7 +23,8 @@ from bitfold.ir.schema import check, short
 MAX_ELEMENTS = 1 << 31  # of one value (a sample) or constant
 MAX_NODES = 1 << 14
 MAX_NAME = 512  # characters
-MAX_STEP = 1 << 16  # kernel, stride, dilation, padding
+MAX_STEP = 1 << 16  # kernel, stride, dilation
+MAX_PADDING = 1 << 10  # so that a padded copy of a small image stays small
 
 
 def infer(graph: Graph) -> dict[str, TensorType]:
@@ -268,7 +269,7 @@ def _conv(node: ops.Conv, s: _Scope) -> TensorType:
         raise s.error("weight", f"{node.weight!r} has shape {weight}", "(O, C / groups, KH, KW)")
     out_channels, in_channels, *kernel = weight
     s.range("stride", node.stride, 1)
-    s.range("padding", node.padding, 0)
+    s.range("padding", node.padding, 0, MAX_PADDING)
     s.range("dilation", node.dilation, 1)
     s.range("kernel", tuple(kernel), 1)
     if node.groups < 1 or channels % node.groups or out_channels % node.groups:
@@ -354,7 +355,7 @@ def _pooled(node: ops.MaxPool | ops.AvgPool, s: _Scope, dilation: ops.Pair) -> t
     channels, *size = s.input(rank=3).shape
     s.range("kernel", node.kernel, 1)
     s.range("stride", node.stride, 1)
-    s.range("padding", node.padding, 0)
+    s.range("padding", node.padding, 0, MAX_PADDING)
     s.range("dilation", dilation, 1)
     out = []
     for i in (0, 1):

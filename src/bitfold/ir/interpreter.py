@@ -172,7 +172,8 @@ def _patch_sums(conv: ops.Conv, x: Array, weight_shape: tuple[int, ...]) -> Arra
     """S_a, int64 (N, groups, OH, OW)."""
     n, _, height, width = x.shape
     per_group = x.reshape(n, conv.groups, -1, height, width).sum(axis=2, dtype=np.int64)
-    return np.add.reduce([tap for _, _, tap in _taps(conv, per_group, weight_shape[2:])])  # type: ignore[no-any-return]
+    total: Any = sum(tap for _, _, tap in _taps(conv, per_group, weight_shape[2:]))
+    return total  # type: ignore[no-any-return]
 
 
 # ---- the other operations -------------------------------------------------------------------------------------------------------

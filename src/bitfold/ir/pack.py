@@ -13,6 +13,7 @@ from bitfold.errors import GraphError
 from bitfold.ir.encoding import Binary, Coded, Ternary, Uniform
 from bitfold.ir.graph import TensorType
 
+_BLOCK = 1 << 20  # bytes of a plane that are checked at once
 _NO_CODE = 1 << 20  # marks fields of PowerOfTwo above the largest exponent
 
 
@@ -64,8 +65,11 @@ def check_packed(data: np.ndarray, tensor: TensorType) -> None:
     if used and (data[..., -1] >> used).any():
         raise GraphError("padding bits are not 0")
     fields = np.flatnonzero(_decode_table(encoding) == _NO_CODE)
-    if fields.size and _exceeds(data[1:], int(fields[0]) - 1).any():
-        raise GraphError(f"a field has no code in {_alphabet_text(encoding)}")
+    if fields.size:
+        planes = data[1:].reshape(len(data) - 1, -1)
+        for first in range(0, planes.shape[1], _BLOCK):
+            if _exceeds(planes[:, first : first + _BLOCK], int(fields[0]) - 1).any():
+                raise GraphError(f"a field has no code in {_alphabet_text(encoding)}")
 
 
 def _exceeds(planes: np.ndarray, limit: int) -> np.ndarray:

@@ -5,7 +5,6 @@ under "type". A tuple is an array.
 """
 
 import dataclasses
-import math
 import reprlib
 from functools import cache
 from types import NoneType, UnionType
@@ -17,6 +16,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 _ONLY = "{}"
 MAX_INT = 1 << 53  # integers beyond it are not exact in every JSON reader
+MAX_FLOAT = 3.4028234663852886e38  # the largest float32
 
 
 def short(value: Any) -> str:
@@ -40,7 +40,7 @@ def encode(value: Any, annotation: Any) -> Json:
 def decode(data: Json, annotation: Any) -> Any:
     """The value of type ``annotation`` that ``data`` writes. GraphError says in which field, what came and what is allowed."""
     if isinstance(data, list):
-        return tuple([decode(item, kind) for item, kind in _with_annotations(data, _choose(tuple, data, annotation))])
+        return _decode_tuple(data, _choose(tuple, data, annotation))
     if isinstance(data, dict):
         if _ONLY in _choices(annotation):
             return _decode_dataclass(data, _choices(annotation)[_ONLY])
@@ -66,6 +66,16 @@ def check(value: Any, annotation: Any) -> None:
                 raise GraphError(f"{name}: {error}") from None
     else:
         _check_number(value)
+
+
+def _decode_tuple(data: list[Json], choice: Any) -> tuple[Any, ...]:
+    items = []
+    for item, kind in _with_annotations(data, choice):
+        try:
+            items.append(decode(item, kind))
+        except GraphError as error:
+            raise GraphError(f"entry {len(items)}: {error}") from None
+    return tuple(items)
 
 
 def _decode_dataclass(data: dict[str, Json], cls: Any) -> Any:
@@ -104,8 +114,9 @@ def _with_annotations(items: Any, choice: Any) -> Any:
 
 
 def _check_number(value: Any) -> None:
-    if (isinstance(value, int) and abs(value) > MAX_INT) or (isinstance(value, float) and not math.isfinite(value)):
-        raise GraphError(f"got {short(value)}; allowed: finite numbers, integers up to 2^53")
+    most = MAX_INT if isinstance(value, int) else MAX_FLOAT
+    if isinstance(value, (int, float)) and not abs(value) <= most:  # so that NaN is refused
+        raise GraphError(f"got {short(value)}; allowed: -{most} to {most}")
 
 
 @cache
