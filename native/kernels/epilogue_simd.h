@@ -5,12 +5,35 @@
 
 #include "kernels/conv.h"
 
+/* What step 6 needs to know of a block. */
+struct BlockBits {
+  uint32_t flip, valid;  // masks of 16 channels
+  bool ends_row;         // the upper half of the pixel's last word belongs to no block
+};
+
+BF_INLINE BlockBits bf_block_bits(const bf_conv_args* args, int32_t b) {
+  const uint32_t channels = (uint32_t)args->shape.out_c, blocks = (channels + 15) / 16, rest = channels % 16;
+  const bool last = (uint32_t)b + 1 == blocks;
+  return BlockBits{args->epilogue.ascending ? args->epilogue.ascending[b] : 0u, last && rest ? (1u << rest) - 1 : 0xffffu, last && blocks % 2};
+}
+
+BF_INLINE void bf_store_bits(const bf_epilogue* e, const BlockBits& block, int64_t pixel, int32_t b, uint32_t positive) {
+  char* at = (char*)(e->out_bits + pixel * e->out_bits_stride) + 2 * (int64_t)b;
+  const uint32_t bits = (positive ^ block.flip) & block.valid;
+  const uint16_t half = (uint16_t)bits;
+  if (block.ends_row) __builtin_memcpy(at, &bits, 4);
+  else __builtin_memcpy(at, &half, 2);
+}
+
 /* Per-channel constants of steps 2 to 4 and 6 of one block; what a step does not use stays 0. */
 struct BlockConstants {
   vf mul, patch_mul, neg, pos, shift_in, shift_out, low, high, threshold;
+  BlockBits bits;
 };
 
-BF_INLINE BlockConstants bf_block_constants(const bf_epilogue* e, int64_t o) {
+BF_INLINE BlockConstants bf_block_constants(const bf_conv_args* args, int32_t b) {
+  const bf_epilogue* e = &args->epilogue;
+  const int64_t o = 16 * (int64_t)b;
   const vf zero = vf_set1(0.0f);
   const bool slopes = e->activation == BF_ACT_TWO_SLOPE;
   return BlockConstants{e->mul ? vf_load(e->mul + o) : zero,
@@ -21,18 +44,8 @@ BF_INLINE BlockConstants bf_block_constants(const bf_epilogue* e, int64_t o) {
                         slopes ? vf_load(e->shift_out + o) : zero,
                         vf_set1(e->low),
                         vf_set1(e->high),
-                        e->threshold_f32 ? vf_load(e->threshold_f32 + o) : zero};
-}
-
-BF_INLINE void bf_store_block_bits(const bf_conv_args* args, int64_t pixel, int32_t b, uint32_t positive) {
-  const bf_epilogue* e = &args->epilogue;
-  const int32_t channels = args->shape.out_c, blocks = (channels + 15) / 16;
-  uint32_t bits = positive ^ e->ascending[b];
-  if (b + 1 == blocks && channels % 16) bits &= (1u << channels % 16) - 1u;
-  char* at = (char*)(e->out_bits + pixel * e->out_bits_stride) + 2 * (int64_t)b;
-  const uint16_t half = (uint16_t)bits, none = 0;
-  __builtin_memcpy(at, &half, 2);
-  if (b + 1 == blocks && blocks % 2) __builtin_memcpy(at + 2, &none, 2);
+                        e->threshold_f32 ? vf_load(e->threshold_f32 + o) : zero,
+                        bf_block_bits(args, b)};
 }
 
 /* Steps 2 to 6 (thresholds on floats) for one pixel. table: the row class's part. */
@@ -53,7 +66,7 @@ BF_INLINE void bf_finish_pixel(const bf_conv_args* args, const BlockConstants& c
     v = vf_min(c.high, vf_max(c.low, v));
   }
   if (e->out_f32) vf_store(e->out_f32 + pixel * e->out_f32_stride + o, v);
-  if (e->out_bits && e->threshold_f32) bf_store_block_bits(args, pixel, b, vf_ge(v, c.threshold));
+  if (e->out_bits && e->threshold_f32) bf_store_bits(e, c.bits, pixel, b, vf_ge(v, c.threshold));
 }
 
 /* The part of the table that belongs to output row y; null without an affine step. */
@@ -66,7 +79,7 @@ static inline void bf_finish_floats(const bf_conv_args* args, int32_t y, int32_t
   const bf_epilogue* e = &args->epilogue;
   const int64_t lanes = ((int64_t)args->shape.out_c + 15) / 16 * 16, pixel = (int64_t)y * args->shape.out_w + x;
   const float* table = bf_table_row(e, lanes, y);
-  const BlockConstants c = bf_block_constants(e, 16 * (int64_t)b);
+  const BlockConstants c = bf_block_constants(args, b);
   for (int32_t p = 0; p < count; ++p) bf_finish_pixel(args, c, table, lanes, group, pixel + p, x + p, b, v[p]);
 }
 
@@ -78,11 +91,12 @@ static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x
     for (int32_t p = 0; p < count; ++p) vi_store(e->out_i32 + (pixel + p) * e->out_i32_stride + o, d[p]);
   if (e->threshold_i32) {
     const vi threshold = vi_load(e->threshold_i32 + o);
-    for (int32_t p = 0; p < count; ++p) bf_store_block_bits(args, pixel + p, b, vi_ge(d[p], threshold));
+    const BlockBits bits = bf_block_bits(args, b);
+    for (int32_t p = 0; p < count; ++p) bf_store_bits(e, bits, pixel + p, b, vi_ge(d[p], threshold));
   }
   if (!e->out_f32 && !(e->out_bits && e->threshold_f32)) return;
   const float* table = bf_table_row(e, lanes, y);
-  const BlockConstants c = bf_block_constants(e, o);
+  const BlockConstants c = bf_block_constants(args, b);
   for (int32_t p = 0; p < count; ++p) bf_finish_pixel(args, c, table, lanes, group, pixel + p, x + p, b, vi_to_vf(d[p]));
 }
 
