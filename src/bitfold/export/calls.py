@@ -290,7 +290,7 @@ FUNCTIONS: dict[Any, Callable[..., Step]] = {
     **{F.softmax: softmax, F.dropout: dropout, F.dropout2d: dropout, F.pad: pad},
     **{F.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
     **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
-    **{operator.add: add, operator.sub: sub, operator.mul: mul, operator.truediv: div, operator.neg: negative, abs: absolute},
+    **{operator.add: add, operator.sub: sub, operator.mul: mul, operator.truediv: div, operator.neg: negative, operator.abs: absolute},
     **{operator.getitem: getitem, torch.cat: cat, torch.concat: cat},
 }
 _HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bitfold.errors import ExportError
 from bitfold.export.builder import Builder
 from bitfold.export.lower import Lowering, input_types
+from bitfold.export.modules import handler
 from bitfold.export.trace import trace
 from bitfold.ir.graph import Graph
 
@@ -27,18 +28,22 @@ def export(
         if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim not in (2, 4) or len(x) < 1:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width)")
+    kind = type(model).__name__
     model = frozen_copy(model)
     with torch.no_grad():
         steps, outputs = trace(model, tuple(x.detach().cpu() for x in examples))
         builder = Builder(input_types(steps))
         made = Lowering(builder, steps, outputs).run()
-    return builder.graph(made, name if name is not None else type(model).__name__, dict(metadata or {}))
+    return builder.graph(made, name if name is not None else kind, dict(metadata or {}))
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy in eval mode on the CPU; a compiled model is unwrapped. ExportError for parameters that are not float32."""
+    """A copy in eval mode on the CPU; a compiled model is unwrapped, a bare layer is wrapped (its path is then "0").
+
+    ExportError for parameters that are not float32.
+    """
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).cpu().eval()
     for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ExportError(f"export: {path!r} is {tensor.dtype}; allowed: torch.float32; call model.float() first")
-    return model
+    return nn.Sequential(model) if handler(model) is not None else model

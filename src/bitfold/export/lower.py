@@ -241,10 +241,11 @@ class Lowering:
         found: list[tuple[Step, Coded, Thresholds]] = []
         for step in chain.quantizers:
             encoding = self._encoding(step)
-            if len(encoding.alphabet()) - 1 > MAX_ROW and not all(_same_in_channels(s) for s in chain.functions):
+            many = len(encoding.alphabet()) - 1 > MAX_ROW and not all(_same_in_channels(s) for s in chain.functions)
+            if many or not self._flattens(chain, step, encoding):
                 return False
             thresholds = float_thresholds(Entries(step.module, encoding, chain.tail()), source.shape)  # type: ignore[arg-type]
-            if thresholds is None or not self._flattens(chain, step, encoding):
+            if thresholds is None:
                 return False
             if chain.pool is not None and not self._pools_codes(chain, step, encoding):
                 return False

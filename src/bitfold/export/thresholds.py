@@ -125,7 +125,7 @@ def float_thresholds(entries: Entries, shape: tuple[int, ...]) -> Thresholds | N
     return _smallest(rows, falling) if _agrees(at, rows, falling) else None
 
 
-_LARGEST = np.finfo(np.float32).max
+_LARGEST = np.float32(2.0**100)  # the search's range: beyond any network's values, and no scaled value overflows
 _MANY_LEVELS = 16
 
 

@@ -1,0 +1,116 @@
+"""Small networks and the comparison that most export tests make."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import bitfold
+from bitfold.ir.encoding import Encoding, Uniform
+from bitfold.ir.graph import Graph
+from bitfold.layers.quant import QuantConv2d, QuantLinear
+from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
+from bitfold.quantizers.base import Quantizer
+from bitfold.quantizers.scaled_sign import ScaledSign
+from bitfold.quantizers.sign import Sign
+
+# Float32 sums of another order, and BatchNorm folded into one fma, relative to the largest output.
+TOLERANCE = 2e-5
+
+
+class Steps(Quantizer):
+    """``levels`` codes: how many of the given rising thresholds x has reached, plus ``first``. For tests of thresholds."""
+
+    def __init__(self, thresholds: list[float], scale: float = 0.5, signed: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("thresholds", torch.tensor(thresholds))
+        self.bits, self.signed, self.scale = len(thresholds).bit_length(), signed, scale
+
+    def codes(self, x: Tensor) -> Tensor:
+        count = (x[..., None] >= self.thresholds).sum(-1)
+        return (count - (1 << self.bits - 1 if self.signed else 0)).to(torch.int32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.codes(x) * self.scale
+
+    def encoding(self, x: Tensor | None = None) -> Encoding:
+        return Uniform(self.bits, self.signed, self.scale)
+
+
+class Lambda(nn.Module):
+    """A function as a module, which the trace looks into."""
+
+    def __init__(self, function: Callable[..., Tensor], **modules: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def sign_conv(inputs: int, outputs: int, kernel: int = 3, act: Quantizer | None = None, **kwargs: object) -> QuantConv2d:
+    kwargs.setdefault("bias", False)
+    act = act if act is not None else Sign()
+    return QuantConv2d(inputs, outputs, kernel, act_quant=act, weight_quant=ScaledSign("swap"), **kwargs)
+
+
+def sign_linear(inputs: int, outputs: int, act: Quantizer | None = None) -> QuantLinear:
+    return QuantLinear(inputs, outputs, bias=False, act_quant=act if act is not None else Sign(), weight_quant=ScaledSign("swap"))
+
+
+def adabin_activation(rng: np.random.Generator) -> AdaBinActivation:
+    act = AdaBinActivation()
+    act.alpha.data.fill_(float(rng.uniform(0.3, 2)))
+    act.beta.data.fill_(float(rng.uniform(-0.7, 0.7)))
+    return act
+
+
+def adabin_weight() -> AdaBinWeight:
+    return AdaBinWeight(Sign())
+
+
+def batch_norm(channels: int, rng: np.random.Generator, scale: float = 1.0) -> nn.Module:
+    """BatchNorm in eval form with slopes of both signs and, with three channels or more, a zero slope."""
+    bn = nn.BatchNorm2d(channels)
+    slopes = rng.uniform(0.2, 2, channels) * rng.choice([-1, 1], channels)
+    if channels > 2:
+        slopes[1] = 0
+    for tensor, values in (
+        (bn.weight, slopes),
+        (bn.bias, rng.normal(size=channels)),
+        (bn.running_mean, rng.normal(size=channels) * scale),
+        (bn.running_var, rng.uniform(0.5, 2, channels) * scale**2),
+    ):
+        assert tensor is not None
+        tensor.data.copy_(torch.from_numpy(values))
+    return bn
+
+
+def inputs(rng: np.random.Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [type(node).__name__ for node in graph.nodes]
+
+
+def compare(model: nn.Module, x: Tensor, *, engine: bool = True, tolerance: float = TOLERANCE) -> Graph:
+    """Exports; the interpreter and the engine must give PyTorch's eval outputs, and every integer core its integers."""
+    graph: Graph = bitfold.export(model, x)
+    training = {name: m.training for name, m in model.named_modules()}
+    with torch.no_grad():
+        expected = model.eval()(x).numpy()
+    for name, m in model.named_modules():
+        m.training = training[name]
+    runs = {"interpreter": bitfold.interpret(graph, x.numpy())}
+    if engine:
+        runs["engine"] = bitfold.load(graph)(x.numpy())
+    for who, got in runs.items():
+        assert got.shape == expected.shape, who
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()), err_msg=who)
+    report = bitfold.verify(model, graph, x, layer_images=4, backend="engine" if engine else "interpreter")
+    assert report.accumulators_differ == 0 and report.ok, str(report)
+    return graph

@@ -1,0 +1,158 @@
+"""What cannot be exported is refused with the place, what came and what is allowed; nothing is changed on the way."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.export.nets import Lambda, inputs, sign_conv
+from torch import Tensor, nn
+
+import bitfold
+from bitfold.errors import ExportError
+from bitfold.ir.encoding import Binary, Encoding, Float, Uniform
+from bitfold.layers.quant import QuantConv2d, QuantLinear
+from bitfold.quantizers.base import Quantizer, sign
+from bitfold.quantizers.scaled_sign import ScaledSign
+from bitfold.quantizers.sign import Sign
+
+
+class Claims(Quantizer):
+    """A sign with a made-up encoding."""
+
+    def __init__(self, made_up: Encoding | None) -> None:
+        super().__init__()
+        self.made_up = made_up
+
+    def codes(self, x: Tensor) -> Tensor:
+        return sign(x).to(torch.int32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sign(x)
+
+    def encoding(self, x: Tensor | None = None) -> Encoding:
+        return super().encoding(x) if self.made_up is None else self.made_up
+
+
+def quantised(act: Quantizer | None = None, weight: Quantizer | None = None) -> nn.Module:
+    return nn.Sequential(QuantConv2d(3, 4, 3, act_quant=act, weight_quant=weight if weight is not None else ScaledSign("swap")))
+
+
+class OwnForward(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+def circular() -> nn.Module:
+    conv = sign_conv(3, 4)
+    conv.padding_mode = "circular"
+    return nn.Sequential(conv)
+
+
+def branch(x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
+
+
+def function(f: Callable[[Tensor], Any]) -> nn.Module:
+    return nn.Sequential(nn.ReLU(), Lambda(lambda self, x: f(x)))
+
+
+CASES: dict[str, tuple[nn.Module, str]] = {
+    "module": (nn.Sequential(nn.GELU()), "GELU at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
+    "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
+    "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), "ConvTranspose2d at '0' is not supported"),
+    "group_norm": (nn.Sequential(nn.GroupNorm(1, 3)), "GroupNorm at '0' is not supported"),
+    "function": (function(torch.sigmoid), "sigmoid at '1.sigmoid' is not supported; allowed: .*relu"),
+    "method": (function(lambda x: x.cumsum(1)), "cumsum at '1.cumsum' is not supported"),
+    "sign": (function(torch.sign), "sign at '1.sign' has no codes; use a quantiser"),
+    "permute": (function(lambda x: x.permute(0, 2, 3, 1)), "permute at '1.permute' would move the channels"),
+    "log_softmax": (function(lambda x: F.log_softmax(x, 1)), "log_softmax at '1.log_softmax' is not part of deployment: export the logits"),
+    "log_softmax_module": (nn.Sequential(nn.LogSoftmax(1)), "LogSoftmax at '0': is not part of deployment"),
+    "conv_function": (
+        function(lambda x: F.conv2d(x, torch.ones(1, 3, 1, 1))),
+        "conv2d at '1.conv2d' is not supported as a function; use nn.Conv2d",
+    ),
+    "softmax_axis": (nn.Sequential(nn.Softmax(2)), "Softmax at '0': dim=2, dtype=None; allowed: dim=1"),
+    "reshape": (function(lambda x: x.view(x.size(0), 9, 3, 4)), r"view at '1.view': turns \(3, 6, 6\) into \(9, 3, 4\)"),
+    "batch_in_view": (
+        function(lambda x: x.view(1, -1)),
+        "view at '1.view': gives torch.float32 .*; allowed: .*batch in front",
+    ),
+    "slice_channels": (function(lambda x: x[:, 1:]), r"getitem at '1.getitem': index .*; allowed: x\[:, :, ::s, ::t\]"),
+    "slice_from": (function(lambda x: x[:, :, 1::2]), "getitem at '1.getitem': index"),
+    "cat_rows": (function(lambda x: torch.cat([x, x], 2)), "cat at '1.cat': dim=2; allowed: .*channels"),
+    "pad_rows": (function(lambda x: F.pad(x, (1, 1, 1, 1))), "pad at '1.pad': pad=.*rows and columns are padded by the convolution"),
+    "pad_value": (function(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1), value=1.0)), "pad at '1.pad': .*value=1.0"),
+    "mean_rows": (function(lambda x: x.mean(2)), "mean at '1.mean': dim=2, keepdim=False"),
+    "image_constant": (function(lambda x: x + torch.ones(6, 6)), "one per channel"),
+    "add_alpha": (function(lambda x: torch.add(x, x, alpha=2)), "alpha=2; allowed: 1"),
+    "broadcast_batch": (function(lambda x: x * x.mean((0,), keepdim=True)), "mean at '1.mean': gives"),
+    "divide_by_data": (function(lambda x: x / (x + 1)), "data divided by a constant"),
+    "pool_uneven": (nn.Sequential(nn.AdaptiveAvgPool2d(4)), "6x6 does not divide evenly into 4x4"),
+    "pool_indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "MaxPool2d at '0': gives tuple"),
+    "pool_divisor": (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "divisor_override=3"),
+    "pool_ceil": (nn.Sequential(nn.AvgPool2d(3, 2, padding=1, ceil_mode=True)), "ceil_mode, padding and count_include_pad together"),
+    "dropout": (function(lambda x: F.dropout(x, 0.5)), "training=True written into it"),
+    "arguments": (function(lambda x: F.relu6(x, out=None)), "cannot be traced|not supported|failed"),
+    "batch_norm_without_statistics": (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), "track_running_stats=False"),
+    "branch": (function(branch), "Sequential cannot be traced: .*; allowed: a forward without branches"),
+    "same_one_sided": (nn.Sequential(nn.Conv2d(3, 4, 2, padding="same")), "one-sided; allowed: odd kernels"),
+    "linear_on_images": (nn.Sequential(nn.Linear(6, 2)), "Linear at '0': the input has shape .*flatten first"),
+    "padding_mode": (circular(), "QuantConv2d at '0': padding_mode='circular'; allowed: 'zeros'"),
+    "scale_per_channel": (quantised(Claims(Binary((1.0, 2.0, 3.0)))), "at '0.act_quant': scale of the activations is .*one finite number"),
+    "scale_nan": (quantised(Claims(Binary(float("nan")))), "at '0.act_quant': scale of the activations"),
+    "weight_scales": (quantised(weight=Claims(Binary((1.0, 2.0)))), "QuantConv2d at '0': the weights' scale has 2 entries"),
+    "weight_wrong": (quantised(weight=Claims(Binary(2.0))), "weight quantiser Claims: forward and .* differ by 1"),
+    "act_wrong": (quantised(Claims(Binary(1.0, 0.5))), "Claims at '0.act_quant': forward and .* differ by 0.5"),
+    "codes_wrong": (quantised(Claims(Uniform(2, False))), "codes outside its encoding"),
+    "no_encoding": (quantised(Claims(None)), "QuantConv2d at '0': quantiser Claims states no encoding"),
+    "float_but_changes": (quantised(Claims(Float())), "changes its input but states no codes"),
+    "constant_output": (Lambda(lambda self, x: torch.ones(3)), "the model returns"),
+    "dict_output": (Lambda(lambda self, x: {"y": x.relu()}), "the model returns"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", CASES)
+def test_refused(name: str, rng: np.random.Generator) -> None:
+    model, message = CASES[name]
+    with pytest.raises(ExportError) as caught:
+        bitfold.export(model, inputs(rng, 1, 3, 6, 6))
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_weight_on_other_dtypes_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"'0.weight' is torch.float64; allowed: torch.float32; call model.float\(\)"):
+        bitfold.export(nn.Sequential(nn.Linear(3, 2)).double(), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("example", [torch.zeros(3), torch.zeros(1, 3, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(1, 2, 3)])
+def test_examples_that_are_no_batch(example: Tensor) -> None:
+    with pytest.raises(ExportError, match=r"example is .*; allowed: float32 of"):
+        bitfold.export(nn.Linear(3, 2), example)
+
+
+def test_an_example_of_the_wrong_size_names_the_layer() -> None:
+    with pytest.raises(ExportError, match="at '1' failed on the example"):
+        bitfold.export(nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), torch.zeros(1, 4))
+
+
+def test_the_model_is_not_changed(rng: np.random.Generator) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), sign_conv(4, 2)).train()
+    model[1].eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    bitfold.export(model, inputs(rng, 2, 3, 8, 8))
+    assert [m.training for m in model] == [True, False, True, True]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_names_and_metadata(rng: np.random.Generator) -> None:
+    model = nn.Sequential(nn.Flatten(), QuantLinear(12, 3, act_quant=Sign(), weight_quant=ScaledSign("swap")))
+    graph = bitfold.export(model, inputs(rng, 1, 3, 2, 2), name="tiny", metadata={"method": "none"})
+    assert graph.name == "tiny" and graph.metadata == {"method": "none"}
+    assert [n.name for n in graph.nodes] == ["1.act_quant", "0", "1"]
+    assert bitfold.export(model, inputs(rng, 1, 3, 2, 2)).name == "Sequential"
