@@ -68,6 +68,20 @@ def test_what_no_output_needs_is_left_out(rng: np.random.Generator) -> None:
     assert products(graph)["c"].stream is None
 
 
+def test_a_shortcut_computed_later_is_fused(rng: np.random.Generator) -> None:
+    """ResNet's option A: the convolution stands before the pooled shortcut in the trained network's order."""
+    constants = {"w": Constant.from_array(rng.standard_normal((4, 4, 3, 3)).astype(np.float32))}
+    nodes = (
+        ops.Conv(name="c", output="c", x="x", weight="w", stride=(2, 2), padding=(1, 1)),
+        ops.MaxPool(name="p", output="p", x="x", kernel=(1, 1), stride=(2, 2)),
+        ops.Add(name="a", output="y", a="c", b="p"),
+    )
+    graph = Graph({"x": TensorType((4, 6, 6), Float())}, nodes, ("y",), constants)
+    assert products(graph)["c"].residual == "p"
+    x = rng.standard_normal((2, 4, 6, 6)).astype(np.float32)
+    assert np.array_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x))
+
+
 @pytest.mark.parametrize(
     ("x", "weight", "family"),
     [

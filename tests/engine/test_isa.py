@@ -52,7 +52,7 @@ def test_all_instruction_sets_agree() -> None:
 
 def test_an_unknown_instruction_set_is_refused() -> None:
     code = "import bitfold, numpy as np; from tests.ir.graphs import random_graph; bitfold.load(random_graph(np.random.default_rng(0)))"
-    with pytest.raises(AssertionError, match="EngineError.*BITFOLD_ISA=mmx; allowed: scalar, neon, avx2, avx512"):
+    with pytest.raises(AssertionError, match=r"EngineError.*BITFOLD_ISA=mmx; allowed: scalar, neon, avx2, avx512"):
         python(code, BITFOLD_ISA="mmx", PYTHONPATH=str(ROOT))
 
 

@@ -33,7 +33,20 @@ def fuse(graph: Graph) -> list[ops.Node | Product]:
         for name in ops.input_names(node):
             users[name].append(node)
     fuser = _Fuser(graph, users, set(graph.inputs))
-    return [step for node in nodes if (step := fuser.step(node)) is not None]
+    return [step for node in _additions_last(nodes, users) if (step := fuser.step(node)) is not None]
+
+
+def _additions_last(nodes: list[ops.Node], users: dict[str, list[ops.Node]]) -> list[ops.Node]:
+    """The same nodes; a product that only an Add reads comes right before it, when the shortcut is known and can be fused."""
+    before: dict[str, list[ops.Node]] = defaultdict(list)
+    order: list[ops.Node] = []
+    for node in nodes:
+        readers = users[node.output]
+        if isinstance(node, ops.Conv | ops.Linear) and len(readers) == 1 and isinstance(readers[0], ops.Add):
+            before[readers[0].name].append(node)
+        else:
+            order += [*before.pop(node.name, ()), node]
+    return order
 
 
 def _needed(graph: Graph) -> set[str]:
