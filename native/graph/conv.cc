@@ -40,8 +40,8 @@ struct ConvStep final : Step {
     auto sum = [&](int image, int y0, int y1) {
       const bf_conv_args a = bind(f, image);
       int32_t* sums = f.at<int32_t>(patch_sums, image);
-      if (x.kind == Kind::kBits) bf_patch_sum_bits(&a.shape, &a.in_planes, static_cast<const uint32_t*>(a.input), sums, y0, y1);
-      else bf_patch_sum_i16(&a.shape, static_cast<const int16_t*>(a.input), sums, y0, y1);
+      if (x.kind == Kind::kBits) find_patch_sum_bits(kernel.isa)(&a.shape, &a.in_planes, static_cast<const uint32_t*>(a.input), sums, y0, y1);
+      else find_patch_sum_i16(kernel.isa)(&a.shape, static_cast<const int16_t*>(a.input), sums, y0, y1);
     };
     if (is_linear) sum(0, 0, 1);
     else f.per_image(shape.out_h, static_cast<double>(shape.out_h) * shape.out_w * shape.kernel_h * shape.kernel_w * shape.in_c / 8, sum);

@@ -63,4 +63,12 @@ const ConvKernel& find_conv_kernel(Family family, const bf_conv_shape& shape, Is
   __builtin_unreachable();  // every family ends in a scalar kernel that serves all shapes
 }
 
+#if defined(__x86_64__)
+bf_patch_sum_bits_fn find_patch_sum_bits(Isa isa) { return isa >= Isa::kAvx2 ? bf_patch_sum_bits_avx2 : bf_patch_sum_bits_scalar; }
+bf_patch_sum_i16_fn find_patch_sum_i16(Isa isa) { return isa >= Isa::kAvx2 ? bf_patch_sum_i16_avx2 : bf_patch_sum_i16_scalar; }
+#else
+bf_patch_sum_bits_fn find_patch_sum_bits(Isa) { return bf_patch_sum_bits_scalar; }
+bf_patch_sum_i16_fn find_patch_sum_i16(Isa) { return bf_patch_sum_i16_scalar; }
+#endif
+
 }  // namespace bitfold

@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "kernels/conv.h"
+#include "kernels/patch_sum/patch_sum.h"
 #include "kernels/weights.h"
 
 namespace bitfold {
@@ -29,5 +30,9 @@ const ConvKernel* conv_kernels(size_t* count);
 /* The best kernel of the family for the shape that `isa` can run; the scalar kernel serves every shape. If `reason` is given it
  * receives why kernels of a better ISA were passed over, or "". */
 const ConvKernel& find_conv_kernel(Family family, const bf_conv_shape& shape, Isa isa, const char** reason);
+
+/* The patch sums for `isa`. */
+bf_patch_sum_bits_fn find_patch_sum_bits(Isa isa);
+bf_patch_sum_i16_fn find_patch_sum_i16(Isa isa);
 
 }  // namespace bitfold

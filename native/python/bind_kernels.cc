@@ -132,7 +132,7 @@ void Call::add_input(const Array& input, const Format& in_format) {
       args.input = data_of<float>(input, count, "input");
     } else {
       args.input = data_of<int16_t>(input, count, "input");
-      bf_patch_sum_i16(&s, static_cast<const int16_t*>(args.input), sums, 0, s.out_h);
+      find_patch_sum_i16(kernel->isa)(&s, static_cast<const int16_t*>(args.input), sums, 0, s.out_h);
     }
     return;
   }
@@ -141,7 +141,7 @@ void Call::add_input(const Array& input, const Format& in_format) {
   args.in_planes = format.code_planes();
   if (s.in_stride < words * args.in_planes.planes) refuse("in_stride is smaller than the packed pixel");
   args.input = data_of<uint32_t>(input, count, "input");
-  bf_patch_sum_bits(&s, &args.in_planes, static_cast<const uint32_t*>(args.input), sums, 0, s.out_h);
+  find_patch_sum_bits(kernel->isa)(&s, &args.in_planes, static_cast<const uint32_t*>(args.input), sums, 0, s.out_h);
 }
 
 void Call::add_weights(const Array& weights, const Format& weight_format) {

@@ -33,6 +33,7 @@ def check_against_scalar(rng: np.random.Generator, kernel: str, family: str, cou
         if "i32" in want:
             differ = int((got["i32"][:, :cout] != want["i32"][:, :cout]).sum())
             assert differ == 0, f"{differ} accumulators differ; {what}"
+            assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
         if "f32" in want:
             assert same_floats(got["f32"][:, :cout], want["f32"][:, :cout]), f"float32 outputs differ; {what}"
         if "bits" in want:
