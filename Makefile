@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH_THREADS ?= 2
 
-.PHONY: setup build demo test lint test-long sanitize clean
+.PHONY: setup build demo test lint test-long test-emulated sanitize clean
 
 setup: build
 
@@ -34,6 +34,26 @@ test: lint
 
 test-long: build
 	$(BIN)/python -m pytest -m "slow or train or shared"
+
+# The core under AddressSanitizer and UndefinedBehaviorSanitizer, driven by the tests of kernels, engine and file.
+SANITIZERS := libasan.so libubsan.so libstdc++.so
+sanitize: build
+	$(BIN)/cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Release -DBITFOLD_SANITIZE=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > /dev/null
+	$(BIN)/cmake --build build-sanitize
+	$(BIN)/cmake --install build-sanitize --prefix build-sanitize/site > build-sanitize/install.log
+	ln -sfn $(CURDIR)/src/bitfold/* build-sanitize/site/bitfold/
+	LD_PRELOAD="$$(for l in $(SANITIZERS); do $(CXX) -print-file-name=$$l; done | tr '\n' ' ')" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	  $(BIN)/python tests/sanitized.py build-sanitize/site -m "not slow" tests/native tests/engine tests/ir/test_file.py \
+	  --ignore tests/engine/test_process.py
+
+# The AVX-512 kernels on a CPU without AVX-512: emulated by SIMDe (Debian: libsimde-dev), same tests. LONG=1 runs 10,000 cases a kernel.
+test-emulated: $(STAMP)
+	test -f /usr/include/simde/x86/avx512.h || { echo "test-emulated needs the SIMDe headers (Debian: apt-get install libsimde-dev)"; exit 1; }
+	$(BIN)/cmake -S . -B build-emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release -DBITFOLD_EMULATE_AVX512=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > /dev/null
+	$(BIN)/cmake --build build-emulated
+	BITFOLD_TEST_CORE=_core_emulated PYTHONPATH=build-emulated $(BIN)/python -m pytest tests/native/test_conv_kernels.py -m "$(if $(LONG),slow,not slow)"
 
 clean:
 	rm -rf build build-* demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from bitfold.engine.step import Buffer, Slot, Step
 
 ALIGNMENT = 64
@@ -48,15 +50,15 @@ def _share(buffers: Mapping[Slot, Buffer], steps: Sequence[Step], last: Mapping[
 
 
 def _place(lives: Mapping[Slot, tuple[int, int]], sizes: Mapping[Slot, int]) -> dict[Slot, int]:
-    """Largest first, each at the lowest offset that is free during its life."""
-    offsets: dict[Slot, int] = {}
-    for slot in sorted(lives, key=lambda s: (-sizes[s], lives[s])):
-        begin, end = lives[slot]
-        taken = sorted((offsets[o], offsets[o] + sizes[o]) for o in offsets if lives[o][0] <= end and begin <= lives[o][1])
-        at = 0
-        for low, high in taken:
-            if at + sizes[slot] <= low:
-                break
-            at = max(at, high)
-        offsets[slot] = at
-    return offsets
+    """Largest first, each in the lowest gap that is free during its life."""
+    order = sorted(lives, key=lambda s: (-sizes[s], lives[s]))
+    begin, end = np.array([lives[s] for s in order]).T
+    size = np.array([sizes[s] for s in order])
+    offset = np.zeros(len(order), dtype=np.int64)
+    for i in range(len(order)):
+        others = np.flatnonzero((begin[:i] <= end[i]) & (begin[i] <= end[:i]))
+        others = others[np.argsort(offset[others])]
+        tops = np.maximum.accumulate(np.append(0, offset[others] + size[others]))
+        fits = np.flatnonzero(offset[others] - tops[:-1] >= size[i])
+        offset[i] = tops[fits[0]] if fits.size else tops[-1]
+    return {slot: int(at) for slot, at in zip(order, offset, strict=True)}

@@ -96,10 +96,14 @@ class Engine:
         """One array (N, *shape) for each input, in the exported layout (NCHW for images): float32, or integer codes.
 
         returns: the output, or a tuple of them: float32, int32 (accumulators), uint8 (8-bit unsigned codes) or int16 (other codes).
-        EngineError for a wrong number, shape, dtype or code. NaN and infinities are computed with, not refused.
+        EngineError for a wrong number, shape, dtype or code, and in a forked child if threads > 1. NaN and infinities are
+        computed with, not refused.
         """
         arrays, outputs = self._checked(inputs)
-        self._native.run(arrays, outputs)
+        try:
+            self._native.run(arrays, outputs)
+        except RuntimeError as error:  # the threads are gone after a fork
+            raise EngineError(f"{self.name!r}: {error}") from error
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def profile(self, *inputs: np.ndarray, repeats: int = 20) -> list[LayerProfile]:

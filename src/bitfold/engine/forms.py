@@ -20,6 +20,7 @@ class Forms:
         self.alias = _flattened_pixels(graph)
         self.choices = {unit.node.name: choice_for(graph, unit.node) for unit in self.units if isinstance(unit, Product)}
         self.wanted = self._wanted()
+        self.whole_blocks = self._read_in_blocks()
         self.buffers: dict[Slot, Buffer] = {}
 
     def slot(self, value: str, form: str) -> Slot:
@@ -93,17 +94,20 @@ class Forms:
             wanted[self.alias.get(name, name)].add(self.door(name))
         return wanted
 
+    def _read_in_blocks(self) -> set[str]:
+        """Values with a reader that is not an ungrouped convolution."""
+        values: set[str] = set()
+        for unit in self.units:
+            if not isinstance(unit, Product):
+                values.update(ops.input_names(unit))
+            else:
+                values |= {unit.node.x} if as_conv(unit.node).groups > 1 else set()
+                values |= {unit.residual} if unit.residual is not None else set()
+        return values
+
     def _is_picture(self, name: str) -> bool:
         """A float input that only ungrouped convolutions read keeps its pixels dense: 3 channels, not 16."""
-        readers = [unit for unit in self.units if name in _values_read(unit)]
-        dense = all(isinstance(u, Product) and u.node.x == name != u.residual and as_conv(u.node).groups == 1 for u in readers)
-        return dense and isinstance(self.graph.types[name].element, Float)
-
-
-def _values_read(unit: ops.Node | Product) -> tuple[str, ...]:
-    if isinstance(unit, Product):
-        return (unit.node.x,) if unit.residual is None else (unit.node.x, unit.residual)
-    return ops.input_names(unit)
+        return isinstance(self.graph.types[name].element, Float) and name not in self.whole_blocks
 
 
 def _flattened_pixels(graph: Graph) -> dict[str, str]:

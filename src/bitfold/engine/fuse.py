@@ -60,7 +60,7 @@ def _needed(graph: Graph) -> set[str]:
 
 class _Fuser:
     def __init__(self, graph: Graph, users: dict[str, list[ops.Node]], defined: set[str]) -> None:
-        self.graph, self.users, self.defined = graph, users, defined
+        self.graph, self.users, self.defined, self.outputs = graph, users, defined, set(graph.outputs)
         self.absorbed: set[str] = set()  # names of nodes
 
     def step(self, node: ops.Node) -> ops.Node | Product | None:
@@ -75,7 +75,7 @@ class _Fuser:
 
     def only_user(self, value: str) -> ops.Node | None:
         users = self.users[value]
-        return users[0] if len(users) == 1 and value not in self.graph.outputs else None
+        return users[0] if len(users) == 1 and value not in self.outputs else None
 
     def product(self, node: ops.Conv | ops.Linear) -> Product:
         """Follows the chain of single users as far as one epilogue can do it."""

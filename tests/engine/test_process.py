@@ -1,4 +1,4 @@
-"""Every instruction set of this CPU gives the same bits, floats included; the engine needs no PyTorch and starts quickly."""
+"""What needs a process of its own: every instruction set of this CPU gives the same bits; forks; no PyTorch; a quick import."""
 
 import os
 import subprocess
@@ -54,6 +54,31 @@ def test_an_unknown_instruction_set_is_refused() -> None:
     code = "import bitfold, numpy as np; from tests.ir.graphs import random_graph; bitfold.load(random_graph(np.random.default_rng(0)))"
     with pytest.raises(AssertionError, match=r"EngineError.*BITFOLD_ISA=mmx; allowed: scalar, neon, avx2, avx512"):
         python(code, BITFOLD_ISA="mmx", PYTHONPATH=str(ROOT))
+
+
+FORK = """
+import os, sys
+import numpy as np
+from tests.engine.resnet import binary_resnet18
+import bitfold
+graph = binary_resnet18(np.random.default_rng(0), size=64, classes=10)
+x = np.zeros((1, 3, 64, 64), np.float32)
+net = bitfold.load(graph, threads=2)
+want = net(x)
+child = os.fork()
+if child == 0:
+    try:
+        net(x)
+    except bitfold.errors.EngineError as error:
+        again = bitfold.load(graph, threads=2)(x)
+        os._exit(0 if "fork" in str(error) and np.array_equal(again, want) else 1)
+    os._exit(2)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_is_noticed() -> None:
+    python(FORK, PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
 
 
 def test_no_torch_and_a_quick_import() -> None:
