@@ -34,8 +34,9 @@ def every_value(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.nodes, tuple(node.output for node in graph.nodes), graph.constants)
 
 
-def test_random_graphs_equal_the_interpreter(rng: np.random.Generator) -> None:
-    for seed in rng.integers(0, 2**32, GRAPHS):
+@pytest.mark.parametrize("count", [GRAPHS, pytest.param(2000, marks=pytest.mark.slow)])
+def test_random_graphs_equal_the_interpreter(rng: np.random.Generator, count: int) -> None:
+    for seed in rng.integers(0, 2**32, count):
         draw = np.random.default_rng(seed)
         graph = random_graph(draw)
         inputs = random_inputs(graph, draw, batch=int(draw.integers(1, 5)))
