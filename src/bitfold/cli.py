@@ -42,7 +42,10 @@ def list_(
     kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|kernels", help="What to list.")],
     as_json: AsJson = False,
 ) -> None:
-    """What there is. Example: bitfold list methods"""
+    """What there is.
+
+    Example: bitfold list methods
+    """
     listing = importlib.import_module("bitfold.commands.listing")
     if kind not in listing.KINDS:
         raise unknown("list", kind, listing.KINDS)
@@ -59,7 +62,9 @@ def train(
     eval_every: Annotated[int, typer.Option(help="Epochs between evaluations on the test set.", min=1)] = 1,
     checkpoint_steps: Annotated[int, typer.Option(help="Optimiser steps between checkpoints within an epoch.", min=1)] = 500,
 ) -> None:
-    """Train a recipe. Example: bitfold train adabin_digits_cnn_digits --set stage.epochs=5 --out runs/try
+    """Train a recipe.
+
+    Example: bitfold train adabin_digits_cnn_digits --set stage.epochs=5 --out runs/try
 
     --set stage.0.lr=0.01 changes the first stage, --set stage.lr=0.01 every one. Several processes: torchrun --nproc-per-node 2 -m
     bitfold train ...
@@ -76,7 +81,10 @@ def train(
 
 @app.command("eval")
 def eval_(run: RunFolder, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Accuracy of a run on its test set, by PyTorch. Example: bitfold eval runs/adabin_digits_cnn_digits"""
+    """Accuracy of a run on its test set, by PyTorch.
+
+    Example: bitfold eval runs/adabin_digits_cnn_digits
+    """
     runs = importlib.import_module("bitfold.commands.runs")
     _print_rows([runs.evaluate_run(run, data)], as_json)
 
@@ -86,7 +94,10 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("model.bitfold"),
 ) -> None:
-    """Fold a run into one packed file. Example: bitfold export runs/adabin_digits_cnn_digits -o digits.bitfold"""
+    """Fold a run into one packed file.
+
+    Example: bitfold export runs/adabin_digits_cnn_digits -o digits.bitfold
+    """
     runs = importlib.import_module("bitfold.commands.runs")
     console.print(f"{out}: {runs.export_run(run).save(out):,} bytes", soft_wrap=True)
 
@@ -97,7 +108,10 @@ def verify(
     data: DataFolder = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N test images.", min=1)] = None,
 ) -> None:
-    """Prove that the folded network computes what was trained. Example: bitfold verify runs/adabin_digits_cnn_digits"""
+    """Prove that the folded network computes what was trained.
+
+    Example: bitfold verify runs/adabin_digits_cnn_digits
+    """
     runs = importlib.import_module("bitfold.commands.runs")
     result = runs.verify_run(run, data, limit)
     console.print(str(result), soft_wrap=True)
@@ -113,7 +127,10 @@ def run(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the outputs to this .npy file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a folded network; needs no PyTorch. Example: bitfold run digits.bitfold five.png"""
+    """Run a folded network; needs no PyTorch.
+
+    Example: bitfold run digits.bitfold five.png
+    """
     infer = importlib.import_module("bitfold.commands.infer")
     outputs, rows = infer.run_file(file, input_, threads)
     if out is not None:
@@ -126,7 +143,10 @@ def summary(
     what: Annotated[str, typer.Argument(metavar="X", help="A run, a .bitfold file or the name of a model.")],
     image: Annotated[str, typer.Option(help="Shape of one input, for a model's name.")] = "3,32,32",
 ) -> None:
-    """Bits, parameters, operations and bytes, layer by layer. Example: bitfold summary resnet20"""
+    """Bits, parameters, operations and bytes, layer by layer.
+
+    Example: bitfold summary resnet20
+    """
     runs = importlib.import_module("bitfold.commands.runs")
     console.print(str(runs.summarize(what, image)), soft_wrap=True)
 
@@ -139,7 +159,10 @@ def report(
     data: DataFolder = None,
     threads: BenchThreads = 1,
 ) -> None:
-    """One page about a run: curves, confusion, layers, proof, speed. Example: bitfold report runs/try -o report.html"""
+    """One page about a run: curves, confusion, layers, proof, speed.
+
+    Example: bitfold report runs/try -o report.html
+    """
     study = importlib.import_module("bitfold.commands.study")
     study.write_report(run, twin, out, data, threads, lambda words: console.print(f"- {words}", soft_wrap=True))
     console.print(f"{out} written", soft_wrap=True)
@@ -151,7 +174,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of both trainings.", min=0)] = 0,
     threads: BenchThreads = 1,
 ) -> None:
-    """Train digits in one bit, fold, verify, run, compare. Example: bitfold demo --out demo-out"""
+    """Train digits in one bit, fold, verify, run, compare.
+
+    Example: bitfold demo --out demo-out
+    """
     importlib.import_module("bitfold.demo").demo(out, seed, threads, console)
 
 
@@ -164,7 +190,10 @@ def bench_models(
     batch: BatchSize = 1,
     keep: KeepRows = None,
 ) -> None:
-    """Whole networks against other engines on their float twins. Example: bitfold bench models --models resnet20 --json rows.jsonl"""
+    """Whole networks against other engines on their float twins.
+
+    Example: bitfold bench models --models resnet20 --json rows.jsonl
+    """
     benches, module = importlib.import_module("bitfold.commands.benches"), importlib.import_module("bitfold.bench.models")
     chosen = benches.names(models) or module.DEFAULT
     options = {"names": chosen, "peer_names": benches.names(peers), "method": method, "threads": threads, "batch": batch}
@@ -173,7 +202,10 @@ def bench_models(
 
 @bench.command("kernels")
 def bench_kernels(threads: BenchThreads = 1, batch: BatchSize = 1, keep: KeepRows = None) -> None:
-    """Single layers in GMAC/s, with the kernel that serves each. Example: bitfold bench kernels"""
+    """Single layers in GMAC/s, with the kernel that serves each.
+
+    Example: bitfold bench kernels
+    """
     benches = importlib.import_module("bitfold.commands.benches")
     benches.run(importlib.import_module("bitfold.bench.kernels").run, console, keep, None, threads=threads, batch=batch)
 
@@ -187,7 +219,10 @@ def bench_training(
     batch: BatchSize = 128,
     keep: KeepRows = None,
 ) -> None:
-    """Step time of low-bit training against float training on the CPU. Example: bitfold bench training --modes eager"""
+    """Step time of low-bit training against float training on the CPU.
+
+    Example: bitfold bench training --modes eager
+    """
     benches = importlib.import_module("bitfold.commands.benches")
     options = {"model": model, "method": method, "modes": benches.names(modes), "threads": threads, "batch": batch}
     benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, "float eager", **options)

@@ -24,7 +24,8 @@ def run(bench: Callable[..., list[Row]], console: Console, keep: Path | None, re
                 console.print(f"- {words}", soft_wrap=True)
 
         made = bench(**options, say=say)
-    console.print(table(made, reference))
+    wide = console if console.is_terminal else Console(width=200, highlight=False)  # a file or pipe has no width of its own
+    wide.print(table(made, reference))
     if keep is not None:
         rows.append(keep, made)
         console.print(f"{len(made)} rows added to {keep}", soft_wrap=True)
@@ -59,4 +60,6 @@ def names(text: str | None) -> list[str] | None:
 
 
 def _notes(details: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in details.items())
+    """What a reader of the table wants; the rows of --json hold everything."""
+    shown = ("weights", "form", "size_bytes", "kernel", "gmacs_per_s", "times_float")
+    return ", ".join(f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in details.items() if k in shown)

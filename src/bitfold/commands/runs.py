@@ -41,8 +41,10 @@ def export_run(path: Path) -> Graph:
 def verify_run(path: Path, data: Path | None, limit: int | None) -> Any:
     """The result of ``bitfold.verify`` on the run's test images."""
     run = Run.load(path)
-    images = torch.cat([batch.inputs for batch in test_loader(run.recipe, data)])[:limit]
-    return bitfold.verify(run.model(), export_run(path), images)
+    batches = list(test_loader(run.recipe, data))
+    images = torch.cat([b.inputs for b in batches])[:limit]
+    labels = torch.cat([b.labels for b in batches])[:limit]
+    return bitfold.verify(run.model(), export_run(path), images, labels=labels)
 
 
 def summarize(what: str, image: str) -> Any:
