@@ -160,3 +160,20 @@ def test_several_inputs_and_outputs(rng: np.random.Generator) -> None:
     for got in (bitfold.interpret(graph, a.numpy(), b.numpy()), bitfold.load(graph)(a.numpy(), b.numpy())):
         np.testing.assert_array_equal(got[0], (a + b).numpy())
         np.testing.assert_array_equal(got[1], a.relu().numpy())
+
+
+def test_in_place_operations_change_what_later_lines_read(rng: np.random.Generator) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        h = x + 1
+        y = F.relu(h, inplace=True)
+        return h - 2 * y  # h is y by now
+
+    assert kinds(compare(Lambda(forward), inputs(rng, 2, 3, 4, 4))) == ["Affine", "Clamp", "Affine", "Affine", "Add"]
+
+
+def test_arguments_with_defaults_are_constants(rng: np.random.Generator) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, scale: float = 3.0) -> Tensor:
+            return x * scale
+
+    assert kinds(compare(Scaled(), inputs(rng, 2, 3, 4, 4))) == ["Affine"]

@@ -156,3 +156,15 @@ def test_names_and_metadata(rng: np.random.Generator) -> None:
     assert graph.name == "tiny" and graph.metadata == {"method": "none"}
     assert [n.name for n in graph.nodes] == ["1.act_quant", "0", "1"]
     assert bitfold.export(model, inputs(rng, 1, 3, 2, 2)).name == "Sequential"
+
+
+def test_the_number_of_examples_is_that_of_the_inputs() -> None:
+    class Two(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a + b
+
+    x = torch.zeros(1, 3)
+    with pytest.raises(ExportError, match="1 example inputs; the model's forward takes a, b"):
+        bitfold.export(Two(), x)
+    with pytest.raises(ExportError, match="2 example inputs, of which the model's forward takes 1 as tensors"):
+        bitfold.export(nn.Linear(3, 2), (x, x))

@@ -36,8 +36,14 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], li
     module = fx.GraphModule(model, graph)
     module.graph.eliminate_dead_code()
     converter = _Converter(module)
+    wanted = [str(n.target) for n in module.graph.nodes if n.op == "placeholder" and not n.args]  # those with a default may be left out
+    if len(example) < len(wanted):
+        raise ExportError(f"export: {len(example)} example inputs; the model's forward takes {', '.join(wanted)}")
     batch = [torch.cat([x[:1]] * BATCH) for x in example]
     converter.run(*batch)
+    taken = sum(step.op is None for step in converter.steps)
+    if taken != len(example):
+        raise ExportError(f"export: {len(example)} example inputs, of which the model's forward takes {taken} as tensors")
     return converter.steps, converter.outputs
 
 
@@ -61,7 +67,7 @@ class _Converter(fx.Interpreter):
             result = super().run_node(n)
         except Exception as error:  # whatever the user's own code raises on the example
             raise ExportError(f"export: {n.name} at {path!r} failed on the example: {error}") from error
-        if n.op == "placeholder":
+        if n.op == "placeholder" and isinstance(result, Tensor):
             self._add(n, Step(None, str(n.target), (), tuple(result.shape[1:])))
         elif any(a in self._step_of for a in n.all_input_nodes) and _is_data(result):
             self._convert(n, path, result)
