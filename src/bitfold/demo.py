@@ -13,7 +13,7 @@ from rich.table import Table
 
 import bitfold
 from bitfold.bench import rows
-from bitfold.bench.models import Entry, input_shape, low_bit_entry, peer_entry, untrained
+from bitfold.bench.models import Entry, input_shape, low_bit_entry, peer_entry, pictures, untrained
 from bitfold.bench.peers import pytorch
 from bitfold.bench.peers._base import Subject
 from bitfold.bench.timing import Timing, compare
@@ -69,8 +69,7 @@ def _train(kind: str, out: Path, overrides: list[str], say: Any) -> Run:
 def _big(threads: int, say: Any) -> tuple[dict[str, Entry], dict[str, Timing]]:
     """ImageNet ResNet-18, float in PyTorch and binary in the engine, untrained; results checked, times interleaved."""
     say("ImageNet ResNet-18, 224x224, for its latency alone: building, exporting, verifying")
-    shape = input_shape(BIG)
-    x = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+    x = pictures(np.random.default_rng(0), 1, input_shape(BIG))
     twin = untrained(BIG)
     with torch.inference_mode():
         want = twin(torch.from_numpy(x)).numpy()

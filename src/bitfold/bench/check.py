@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 FLOAT_TOLERANCE = 1e-3  # largest difference as a share of the largest reference value: sums of thousands of float32 terms in any order
-INT8_COSINE = 0.95  # an int8 network of untrained weights, ranges from a few inputs
+INT8_COSINE = 0.9  # an int8 network of untrained weights, ranges from a few inputs: 0.93 to 0.99 was seen
 
 
 class Check(NamedTuple):

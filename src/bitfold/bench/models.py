@@ -84,8 +84,8 @@ def _entries(
     """All contestants of one model, their results checked against PyTorch's."""
     shape = input_shape(name)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((batch, *shape)).astype(np.float32)
-    calibration = tuple(rng.standard_normal((batch, *shape)).astype(np.float32) for _ in range(CALIBRATION))
+    x = pictures(rng, batch, shape)
+    calibration = tuple(pictures(rng, batch, shape) for _ in range(CALIBRATION))
     twin, low_bit = untrained(name), untrained(name, method)
     subject = Subject(twin, x, calibration, threads, folder)
     with torch.inference_mode():
@@ -133,20 +133,33 @@ def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
 
 
 def untrained(name: str, method: str | None = None) -> nn.Module:
-    """The model, or its low-bit form, with random weights (always the same) and BatchNorm statistics of random inputs; in eval mode."""
+    """The model, or its low-bit form, with random weights (always the same) and BatchNorm2d statistics of random pictures; in eval mode.
+
+    BatchNorm2d scales are 1/4: at 1 a deep random network is chaotic, any rounding grows from layer to layer, and a right int8
+    result could not be told from a wrong one. BatchNorm1d keeps mean 0 and variance 1 for the same reason.
+    """
     torch.manual_seed(0)
     model = models.create(name)
     if method is not None:
         model = bitfold.apply(model, method)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = 1.0  # the statistics become those of the one batch
+        nn.init.constant_(m.weight, 0.25)
     with torch.no_grad():
-        model.train()(torch.randn(8, *input_shape(name)))
+        model.train()(torch.from_numpy(pictures(np.random.default_rng(1), 8, input_shape(name))))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     return model.eval()
+
+
+def pictures(rng: np.random.Generator, n: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Random float32 (n, *shape): 4x4 patches of random brightness and some noise. White noise alone would vanish in a global mean."""
+    channels, height, width = shape
+    patches = np.ones((-(-height // 4), -(-width // 4)))
+    coarse = np.kron(rng.standard_normal((n, channels, 4, 4)), patches)[:, :, :height, :width]
+    return (coarse + 0.5 * rng.standard_normal((n, *shape))).astype(np.float32)
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
