@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum
 
-floats = st.floats(width=32, min_value=-(2.0**60), max_value=2.0**60).filter(lambda v: v == 0 or abs(v) > 2.0**-40)
+floats = st.floats(width=32, min_value=-(2.0**60), max_value=2.0**60)
+tiny = st.floats(width=32, min_value=-(2.0**-100), max_value=2.0**-100)
 
 
 def rounded(exact: Fraction) -> np.float32:
@@ -16,7 +17,7 @@ def rounded(exact: Fraction) -> np.float32:
     return min(around, key=lambda v: (abs(Fraction(float(v)) - exact), int(v.view(np.int32)) & 1))
 
 
-@given(floats, floats, floats)
+@given(floats | tiny, floats | tiny, floats | tiny)
 def test_fma_rounds_once(a, b, c):
     got = fma(np.array([a], np.float32), np.array([b], np.float32), np.array([c], np.float32))[0]
     assert got == rounded(Fraction(a) * Fraction(b) + Fraction(c))
@@ -32,6 +33,15 @@ def test_fma_where_rounding_twice_is_wrong():
         assert fma(np.array(a), np.array(b), np.array(c)) == np.float32(expected)
         assert fma(-np.array(a), np.array(b), -np.array(c)) == -np.float32(expected)
     assert fma(np.array(one), np.array(one), np.zeros(3, np.float32)).shape == (3,)
+
+
+def test_fma_of_subnormal_results(rng):
+    """Sums of a few units of 2^-149, with products far below it that only break ties."""
+    a = np.float32(2.0) ** rng.integers(-80, -70, 2000).astype(np.float32)
+    b = (rng.integers(-8, 9, 2000) * np.float32(2.0) ** rng.integers(-90, -70, 2000)).astype(np.float32)
+    c = (rng.integers(-4, 5, 2000) * np.float64(2.0**-149)).astype(np.float32)
+    for got, x, y, z in zip(fma(a, b, c), a, b, c, strict=True):
+        assert got == rounded(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
 
 
 def test_ordered_sum_adds_term_after_term(rng):

@@ -6,30 +6,32 @@ import numpy as np
 
 _DROPPED = 0x1FFFFFFF  # the 29 bits of a float64 fraction that float32 lacks
 _HALF_WAY = 0x10000000
+_SMALLEST_NORMAL = 2.0**-126  # below it float32 drops more bits, and all sums are looked at
 
 Operand: TypeAlias = np.ndarray | np.float32
 
 
 def fma(a: Operand, b: Operand, c: Operand) -> np.ndarray:
-    """a * b + c of float32 arrays, rounded once to float32, as C's ``fmaf`` (subnormal results: within one place).
+    """a * b + c of float32 arrays, rounded once to float32, as C's ``fmaf``.
 
-    The product of two float32 is exact in float64. Rounding the float64 sum to float32 is a second rounding; it can differ from
-    a single one only where the float64 lies half way between two float32, so only there the sum's own error decides.
+    The product of two float32 is exact in float64. Rounding the float64 sum to float32 is a second rounding; it can differ from a
+    single one only where the float64 lies half way between two float32, so only there the sum's own error decides.
     """
     product = np.multiply(a, b, dtype=np.float64)
     total = np.asarray(product + c)
-    half_way = (total.view(np.int64) & _DROPPED) == _HALF_WAY
-    if half_way.any():
+    doubtful = ((total.view(np.int64) & _DROPPED) == _HALF_WAY) | (np.abs(total) < _SMALLEST_NORMAL)
+    if doubtful.any():
         product, c = np.broadcast_to(product, total.shape), np.broadcast_to(c, total.shape)
-        total[half_way] = _towards_exact(product[half_way], c[half_way].astype(np.float64), total[half_way])
+        total[doubtful] = _round_to_odd(product[doubtful], c[doubtful].astype(np.float64), total[doubtful])
     return total.astype(np.float32)
 
 
-def _towards_exact(product: np.ndarray, c: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """``total = product + c`` moved one float64 step towards the exact sum where it is not exact (error by Knuth's TwoSum)."""
+def _round_to_odd(product: np.ndarray, c: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """``total = product + c``; where it is not exact (error by Knuth's TwoSum), the neighbour whose last bit is 1: never half way."""
     back = total - product
     error = (product - (total - back)) + (c - back)
-    return np.where(error == 0, total, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)))
+    move = (error != 0) & (total.view(np.int64) & 1 == 0)
+    return np.where(move, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)), total)
 
 
 def ordered_sum(x: np.ndarray) -> np.ndarray:

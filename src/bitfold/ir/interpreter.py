@@ -1,7 +1,7 @@
 """The NumPy interpreter: what a graph means, in the plainest form. Every kernel of the engine is compared with it.
 
-Integers are exact. float32 steps follow the order that ``docs/format.md`` states, so that results equal the engine's bit for bit,
-float32 subnormals excepted. ``FLOAT_ULP`` is the tolerance tests use.
+Integers are exact. float32 steps follow the order that ``docs/format.md`` states, each rounded once, so that results equal the
+engine's bit for bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,6 @@ from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum
 from bitfold.ir.encoding import Coded, Float, Uniform
 from bitfold.ir.geometry import conv_classes, out_size, tap_counts, weight_sums
 from bitfold.ir.graph import Graph, TensorType
-
-FLOAT_ULP = 4  # units in the last place by which another implementation's float32 value may differ
 
 Array = np.ndarray
 
