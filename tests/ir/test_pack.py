@@ -26,8 +26,22 @@ ENCODINGS: list[Coded] = [
         ([-2, -1, 0, 1], Uniform(2, True), [[0b1100], [0b1010]]),
     ],
 )
-def test_documented_bytes(codes, encoding, planes):
+def test_bytes(codes, encoding, planes):
     assert pack(np.array(codes), encoding).tolist() == planes
+
+
+@pytest.mark.parametrize(
+    ("codes", "encoding", "text"),
+    [
+        ([1, -1, -1, 1, 1, 1, 1, 1, 1, -1], Binary(), "06 02"),
+        ([0, 1, -1, -1, 1], Ternary(), "0c 1e"),
+        ([0, 1, -1, 2, -4, 8], PowerOfTwo(3), "14 20 18 16"),
+        ([0, 1, 2, 3, 2], Uniform(2, False), "1c 0a"),
+        ([-4, -1, 0, 3, 2], Uniform(3, True), "1c 1a 0a"),
+    ],
+)
+def test_examples_of_the_format_page(codes, encoding, text):
+    assert pack(np.array(codes), encoding).tobytes() == bytes.fromhex(text)
 
 
 @given(st.sampled_from(ENCODINGS), st.sampled_from([1, 2, 4]), st.integers(0, 2**32 - 1), st.data())
