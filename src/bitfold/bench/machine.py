@@ -13,7 +13,8 @@ PACKAGES = ("bitfold", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nnc
 
 
 def facts() -> dict[str, object]:
-    """CPU model, cores, ISA found and used, governor, memory (GB), OS. What cannot be read is None."""
+    """CPU model, cores, ISA found and used, governor, memory (GB), OS, load (running programs, mean of the last minute) at this moment.
+    What cannot be read is None."""
     detected, active = _isa()
     return {
         "cpu": _cpu_model(),
@@ -23,6 +24,7 @@ def facts() -> dict[str, object]:
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "memory_gb": _memory_gb(),
         "os": f"{platform.system()} {platform.release()}",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -57,7 +59,8 @@ def command() -> str:
 
 def one_line(machine: dict[str, object]) -> str:
     """For the head of a table."""
-    return f"{machine['cpu']}, {machine['cores']} cores, {machine['isa_active']} (of {machine['isa_detected']}), {machine['os']}"
+    cpu = f"{machine['cpu']}, {machine['cores']} cores, {machine['isa_active']} (of {machine['isa_detected']})"
+    return f"{cpu}, {machine['os']}, load {machine['load']}"
 
 
 def _isa() -> tuple[str | None, str | None]:
