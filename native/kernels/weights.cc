@@ -85,32 +85,34 @@ class PlaneReader {
 /* Codes of one output channel, (taps, channels rounded up to 8). */
 class CodeReader {
  public:
-  explicit CodeReader(const StoredWeights& w) : w_(w), size_(w), table_(size_t{1} << w.format.planes()) {
+  explicit CodeReader(const StoredWeights& w) : w_(w), row_(Sizes(w).taps * Sizes(w).bytes), table_(size_t{1} << w.format.planes()) {
     w.format.decode_table(table_.data());
-    fields_.resize(static_cast<size_t>(size_.taps * size_.bytes * 8));
-    codes_.resize(fields_.size());
+    codes_.resize(static_cast<size_t>(row_) * 8);
+    for (size_t byte = 0; byte < 256; ++byte)
+      for (size_t bit = 0; bit < 8; ++bit) spread_[byte] |= static_cast<uint64_t>(byte >> bit & 1) << (8 * bit);
   }
 
   const int16_t* row(int64_t o) {
-    const int64_t row = size_.taps * size_.bytes;
-    std::fill(fields_.begin(), fields_.end(), uint16_t{0});
-    for (int plane = 0; plane < w_.format.planes(); ++plane) {
-      const uint8_t* bytes = w_.planes + (plane * static_cast<int64_t>(w_.out_c) + o) * row;
-      for (int64_t i = 0; i < row; ++i)
-        for (int bit = 0; bit < 8; ++bit) {
-          uint16_t& field = fields_[static_cast<size_t>(8 * i + bit)];
-          field = static_cast<uint16_t>(field << 1 | (bytes[i] >> bit & 1));
-        }
+    const int planes = w_.format.planes(), high = std::max(0, planes - 8);
+    for (int64_t i = 0; i < row_; ++i) {
+      const uint64_t upper = fields(0, high, o, i), lower = fields(high, planes, o, i);
+      for (int k = 0; k < 8; ++k) codes_[static_cast<size_t>(8 * i + k)] = table_[(upper >> 8 * k & 255) << 8 | (lower >> 8 * k & 255)];
     }
-    for (size_t i = 0; i < fields_.size(); ++i) codes_[i] = table_[fields_[i]];
     return codes_.data();
   }
 
  private:
+  /* Planes [begin, end), at most 8, of eight channels: byte k is the field of channel k. */
+  uint64_t fields(int begin, int end, int64_t o, int64_t i) const {
+    uint64_t bits = 0;
+    for (int plane = begin; plane < end; ++plane) bits = bits << 1 | spread_[w_.planes[(plane * static_cast<int64_t>(w_.out_c) + o) * row_ + i]];
+    return bits;
+  }
+
   const StoredWeights& w_;
-  Sizes size_;
+  int64_t row_;
   std::vector<int16_t> table_, codes_;
-  std::vector<uint16_t> fields_;
+  uint64_t spread_[256] = {};  // bit k of a byte -> byte k
 };
 
 void pack_words(const StoredWeights& w, uint32_t* out) {
@@ -143,15 +145,32 @@ void pack_bytes(const StoredWeights& w, uint8_t* out) {
     }
 }
 
+/* Calls write(block, tap, channel, lanes) for every channel of every tap, lanes being the codes of 16 output channels. In this order the
+ * packed weights are written front to back. */
+template <typename Write>
+void for_each_lanes(const StoredWeights& w, const Write& write) {
+  const Sizes n(w);
+  const int64_t row = n.taps * n.bytes * 8;
+  CodeReader reader(w);
+  std::vector<int16_t> rows(static_cast<size_t>(row) * 16);  // (16, row)
+  for (int64_t b = 0; b < n.blocks; ++b) {
+    std::fill(rows.begin(), rows.end(), int16_t{0});
+    for (int64_t o = 16 * b; o < std::min<int64_t>(w.out_c, 16 * b + 16); ++o) std::copy_n(reader.row(o), row, rows.data() + o % 16 * row);
+    for (int64_t tap = 0; tap < n.taps; ++tap)
+      for (int64_t c = 0; c < n.channels; ++c) {
+        int16_t lanes[16];
+        for (int64_t lane = 0; lane < 16; ++lane) lanes[lane] = rows[static_cast<size_t>(lane * row + tap * n.bytes * 8 + c)];
+        write(b, tap, c, lanes);
+      }
+  }
+}
+
 void pack_i16(const StoredWeights& w, int16_t* out) {
   const Sizes n(w);
-  CodeReader reader(w);
-  for (int64_t o = 0; o < w.out_c; ++o) {
-    const int16_t* row = reader.row(o);
-    int16_t* to = out + o / 16 * n.taps * n.pairs * 32 + o % 16 * 2;
-    for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes * 8, to += n.pairs * 32)
-      for (int64_t c = 0; c < n.channels; ++c) to[c / 2 * 32 + c % 2] = row[c];
-  }
+  for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
+    int16_t* to = out + ((b * n.taps + tap) * n.pairs + c / 2) * 32 + c % 2;
+    for (int lane = 0; lane < 16; ++lane) to[2 * lane] = lanes[lane];
+  });
 }
 
 void pack_f32(const StoredWeights& w, float* out) {
@@ -166,13 +185,9 @@ void pack_f32(const StoredWeights& w, float* out) {
 
 void pack_f32_from_codes(const StoredWeights& w, float* out) {
   const Sizes n(w);
-  CodeReader reader(w);
-  for (int64_t o = 0; o < w.out_c; ++o) {
-    const int16_t* row = reader.row(o);
-    float* to = out + o / 16 * n.taps * n.channels * 16 + o % 16;
-    for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes * 8)
-      for (int64_t c = 0; c < n.channels; ++c) to[(tap * n.channels + c) * 16] = row[c];
-  }
+  for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
+    std::copy_n(lanes, 16, out + ((b * n.taps + tap) * n.channels + c) * 16);
+  });
 }
 
 }  // namespace
