@@ -23,9 +23,8 @@ from bitfold.report.content import Comparison, Contestant
 from bitfold.report.page import duration, kilobytes, render
 from bitfold.training.run import Run
 
-RECIPE = "adabin_digits_cnn_digits"
+RECIPES = {"low-bit": "adabin_digits_cnn_digits", "float": "float_digits_cnn_digits"}
 BIG = "resnet18_imagenet"
-RUNS = {"low-bit": "run-low-bit", "float": "run-float"}  # folders of the two trainings, which each demo makes anew
 
 
 def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = N
     say = lambda words: console.print(f"[dim]-[/dim] {words}", highlight=False)  # noqa: E731
     begun = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    twin = _train("float", out, [*overrides, f"seed={seed}", "stage.method=float", "stage.options={}"], say)
+    twin = _train("float", out, [*overrides, f"seed={seed}"], say)
     low_bit = _train("low-bit", out, [*overrides, f"seed={seed}"], say)
     trained_s = time.perf_counter() - begun
     found = study(low_bit, twin, None, threads, say)
@@ -56,10 +55,10 @@ def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = N
 
 
 def _train(kind: str, out: Path, overrides: list[str], say: Any) -> Run:
-    folder = out / RUNS[kind]
+    folder = out / f"run-{kind}"
     if (folder / "recipe.toml").is_file():  # a run of an earlier demo
         shutil.rmtree(folder)
-    recipe = bitfold.load_recipe(RECIPE, overrides)
+    recipe = bitfold.load_recipe(RECIPES[kind], overrides)
     epochs = sum(stage.epochs for stage in recipe.stage)
     say(f"training {recipe.model.name} on {recipe.data.name}, {kind} ({recipe.stage[-1].method}), {epochs} epochs")
     run: Run = bitfold.train(recipe, folder)
