@@ -7,6 +7,7 @@ from rich.console import Console
 import bitfold
 from bitfold import demo as module
 from bitfold.bench import rows
+from bitfold.commands.study import write_report
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ def test_one_epoch_writes_everything_in_place_of_an_earlier_demo(tmp_path, small
     page = (tmp_path / "report.html").read_text()
     assert "UNTRAINED" in page and "0 of " in page
     assert "UNTRAINED" in text and "accumulators differ" in text and "speed-up" in text
+    write_report(tmp_path / "run-low-bit", None, tmp_path / "new" / "r.html", None, 1, lambda words: None)
+    assert "the float twin has untrained weights" in (tmp_path / "new" / "r.html").read_text()
 
 
 @pytest.mark.train
