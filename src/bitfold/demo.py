@@ -3,8 +3,10 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,42 +21,56 @@ from bitfold.bench.peers._base import Subject
 from bitfold.bench.timing import Timing, compare
 from bitfold.commands.study import FLOAT_ENGINE, FLOAT_TORCH, LOW_BIT, Study, report, study
 from bitfold.errors import BitfoldError
-from bitfold.report.content import Comparison, Contestant
+from bitfold.report.content import Comparison, Contestant, Report
 from bitfold.report.page import duration, kilobytes, render
 from bitfold.training.run import Run
 
 RECIPES = {"low-bit": "adabin_digits_cnn_digits", "float": "float_digits_cnn_digits"}
 BIG = "resnet18_imagenet"
+BIG_TORCH, BIG_BINARY = "PyTorch, float", "bitfold, binary (bireal)"
+
+Say: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Big:
+    """ImageNet ResNet-18 with untrained weights: contestants by name, and the times of those that ran."""
+
+    entries: dict[str, Entry]
+    times: dict[str, Timing]
 
 
 def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Writes model.bitfold, result.json, report.html and the two runs to ``out``; prints the table; returns what result.json holds.
 
-    ``threads``: of every contestant of the comparisons (training takes all cores). ``overrides``: changes to the recipe, as for --set.
+    ``threads``: of every contestant of the comparisons (training takes all cores). ``overrides``: changes to both recipes, as for --set.
     """
-    console = console if console is not None else Console()
-    say = lambda words: console.print(f"[dim]-[/dim] {words}", highlight=False)  # noqa: E731
+    shown = console if console is not None else Console(highlight=False)
+
+    def say(words: str) -> None:
+        shown.print(f"- {words}", soft_wrap=True)
+
     begun = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     twin = _train("float", out, [*overrides, f"seed={seed}"], say)
     low_bit = _train("low-bit", out, [*overrides, f"seed={seed}"], say)
-    trained_s = time.perf_counter() - begun
+    trained = time.perf_counter()
     found = study(low_bit, twin, None, threads, say)
     found.graph.save(out / "model.bitfold")
-    console.print(str(found.verification), highlight=False, soft_wrap=True)
+    shown.print(str(found.verification), soft_wrap=True)
     big = _big(threads, say)
-    result = _result(found, big, seed, trained_s)
-    result["seconds"] = round(time.perf_counter() - begun, 1)
+    result = {**_result(found, big, seed), "training_seconds": round(trained - begun, 1), "seconds": round(time.perf_counter() - begun, 1)}
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     (out / "report.html").write_text(render(_report(found, big)), encoding="utf-8")
-    _print(console, found, big)
-    console.print(f"{out / 'report.html'}, {out / 'model.bitfold'} and {out / 'result.json'} written; {result['seconds']:.0f} s in all")
+    shown.print(_digits_table(found))
+    shown.print(_big_table(big))
+    shown.print(f"{out}: report.html, model.bitfold and result.json written; {result['seconds']:.0f} s in all", soft_wrap=True)
     if not found.verification.ok:
         raise BitfoldError("demo: the exported network does not compute what was trained; see the lines of verify above")
     return result
 
 
-def _train(kind: str, out: Path, overrides: list[str], say: Any) -> Run:
+def _train(kind: str, out: Path, overrides: list[str], say: Say) -> Run:
     folder = out / f"run-{kind}"
     if (folder / "recipe.toml").is_file():  # a run of an earlier demo
         shutil.rmtree(folder)
@@ -65,24 +81,23 @@ def _train(kind: str, out: Path, overrides: list[str], say: Any) -> Run:
     return run
 
 
-def _big(threads: int, say: Any) -> tuple[dict[str, Entry], dict[str, Timing]]:
-    """ImageNet ResNet-18, float in PyTorch and binary in the engine, untrained; results checked, times interleaved."""
+def _big(threads: int, say: Say) -> Big:
+    """ImageNet ResNet-18, float in PyTorch and binary in the engine; results checked, times interleaved."""
     say("ImageNet ResNet-18, 224x224, for its latency alone: building, exporting, verifying")
     x = pictures(np.random.default_rng(0), 1, input_shape(BIG))
     twin = untrained(BIG)
     with torch.inference_mode():
         want = twin(torch.from_numpy(x)).numpy()
     float_ = peer_entry("pytorch", Subject(twin, x, (), threads, Path()), want)
-    binary = low_bit_entry(untrained(BIG, "bireal"), x, threads, "bitfold bireal")
-    entries = {"PyTorch, float": float_, "bitfold, binary (bireal)": binary}
+    entries = {BIG_TORCH: float_, BIG_BINARY: low_bit_entry(untrained(BIG, "bireal"), x, threads, BIG_BINARY)}
     say("ImageNet ResNet-18: timing")
     with pytorch.threads(threads):
         times = compare({name: e.call for name, e in entries.items() if e.call is not None}, repeats=15, max_time=20.0)
-    return entries, times
+    return Big(entries, times)
 
 
-def _result(found: Study, big: tuple[dict[str, Entry], dict[str, Timing]], seed: int, trained_s: float) -> dict[str, Any]:
-    entries, times = big
+def _result(found: Study, big: Big, seed: int) -> dict[str, Any]:
+    """result.json: accuracies in per cent, latencies of one image in microseconds (medians), sizes in bytes."""
     low, twin = found.times[LOW_BIT], found.times[FLOAT_TORCH]
     engine = found.times.get(FLOAT_ENGINE)
     return {
@@ -101,34 +116,28 @@ def _result(found: Study, big: tuple[dict[str, Entry], dict[str, Timing]], seed:
         "latency_us_float": twin.median_us,
         "latency_us_float_engine": engine.median_us if engine is not None else None,
         "speed_up": twin.median_us / low.median_us,
-        "training_seconds": round(trained_s, 1),
         "imagenet_resnet18_untrained": {
-            name: {"latency_us": times[name].median_us} if name in times else {"reason": e.reason} for name, e in entries.items()
+            name: {"latency_us": big.times[name].median_us} if name in big.times else {"reason": entry.reason}
+            for name, entry in big.entries.items()
         },
         **rows.stamp(),
     }
 
 
-def _big_title(threads: int) -> str:
-    return f"ImageNet ResNet-18, 224x224, batch 1, threads: {threads}. UNTRAINED weights: latency and size only"
-
-
-def _report(found: Study, big: tuple[dict[str, Entry], dict[str, Timing]]) -> Any:
-    entries, times = big
+def _report(found: Study, big: Big) -> Report:
     contestants = tuple(
-        Contestant(name, None, e.details.get("size_bytes"), times.get(name), e.reason if e.reason else str(e.details.get("form", "")))
-        for name, e in entries.items()
+        Contestant(name, None, e.details.get("size_bytes"), big.times.get(name), e.reason if e.reason else str(e.details.get("form", "")))
+        for name, e in big.entries.items()
     )
     lead = (
         "A binary network trained on two thirds of scikit-learn's scanned digits with AdaBin, folded into one packed file, proven equal "
         "to what was trained, and run by bitfold's engine; tested on the last third. Its float twin had the same recipe."
     )
-    more = (Comparison(_big_title(found.threads), contestants),)
-    return report(found, "Digits in one bit: the demo of bitfold", lead, more)
+    title = f"ImageNet ResNet-18, 224x224, batch 1, threads: {found.threads}. UNTRAINED weights: latency and size only"
+    return report(found, "Digits in one bit: the demo of bitfold", lead, (Comparison(title, contestants),))
 
 
-def _print(console: Console, found: Study, big: tuple[dict[str, Entry], dict[str, Timing]]) -> None:
-    """The table of the demo and the one of ResNet-18."""
+def _digits_table(found: Study) -> Table:
     base = found.times[FLOAT_TORCH].median_us
     table = Table("digits, one 8x8 image", "test accuracy", "file", "time per image", "speed-up", title=f"threads: {found.threads}")
     for name, accuracy, size in (
@@ -140,13 +149,17 @@ def _print(console: Console, found: Study, big: tuple[dict[str, Entry], dict[str
         cells = [f"{accuracy:.2f} %", kilobytes(size) if size is not None else ""]
         cells += [duration(timing.median_us), f"{base / timing.median_us:.1f} x"] if timing is not None else ["", found.notes[name]]
         table.add_row(name, *cells)
-    console.print(table)
-    entries, times = big
-    second = Table("ImageNet ResNet-18, one 224x224 image", "file", "time per image", "speed-up", title="UNTRAINED weights: latency only")
-    first = next(iter(entries))
-    for name, e in entries.items():
-        size = e.details.get("size_bytes")
-        speed = f"{times[first].median_us / times[name].median_us:.1f} x" if {name, first} <= set(times) else str(e.reason or "")
-        time_ = duration(times[name].median_us) if name in times else ""
-        second.add_row(name, kilobytes(size) if size is not None else "", time_, speed)
-    console.print(second)
+    return table
+
+
+def _big_table(big: Big) -> Table:
+    table = Table("ImageNet ResNet-18, one 224x224 image", "file", "time per image", "speed-up", title="UNTRAINED weights: latency only")
+    for name, entry in big.entries.items():
+        size = entry.details.get("size_bytes")
+        cells = [kilobytes(size) if size is not None else ""]
+        if name in big.times and BIG_TORCH in big.times:
+            cells += [duration(big.times[name].median_us), f"{big.times[BIG_TORCH].median_us / big.times[name].median_us:.1f} x"]
+        else:
+            cells += ["", entry.reason or ""]
+        table.add_row(name, *cells)
+    return table
