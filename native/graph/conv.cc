@@ -40,8 +40,8 @@ struct ConvStep final : Step {
     auto sum = [&](int image, int y0, int y1) {
       const bf_conv_args a = bind(f, image);
       int32_t* sums = f.at<int32_t>(patch_sums, image);
-      if (x.kind == Kind::kBits) find_patch_sum_bits(kernel.isa)(&a.shape, &a.in_planes, static_cast<const uint32_t*>(a.input), sums, y0, y1);
-      else find_patch_sum_i16(kernel.isa)(&a.shape, static_cast<const int16_t*>(a.input), sums, y0, y1);
+      if (x.kind == Kind::kBits) find_patch_sum_bits(kernel.isa)(&a.shape, &a.in_planes, f.at<uint32_t>(x, image), sums, y0, y1);
+      else find_patch_sum_i16(kernel.isa)(&a.shape, f.at<int16_t>(x, image), sums, y0, y1);
     };
     if (is_linear) sum(0, 0, 1);
     else f.per_image(shape.out_h, static_cast<double>(shape.out_h) * shape.out_w * shape.kernel_h * shape.kernel_w * shape.in_c / 8, sum);
@@ -87,11 +87,14 @@ int out_size(int size, int kernel, int stride, int pad, int dilation, const char
 }
 
 bf_conv_shape make_shape(const ConvSpec& s, const Value& x) {
-  for (int v : {s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w}) require(v >= 1 && v <= kLimit, "Conv: kernel, stride or dilation out of range");
+  for (int v : {s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w}) {
+    require(v >= 1 && v <= kLimit, "Conv: kernel, stride or dilation out of range");
+  }
   for (int v : {s.pad_h, s.pad_w}) require(v >= 0 && v <= kLimit, "Conv: padding out of range");
   const StoredWeights& w = s.weights;
   require(w.out_c >= 1 && w.group_c >= 1 && w.kernel_h == s.kernel_h && w.kernel_w == s.kernel_w, "Conv: weights have a wrong shape");
-  require(s.groups >= 1 && w.out_c % s.groups == 0 && static_cast<long long>(w.group_c) * s.groups == x.c, "Conv: groups do not divide the channels");
+  require(s.groups >= 1 && w.out_c % s.groups == 0 && static_cast<long long>(w.group_c) * s.groups == x.c,
+          "Conv: groups do not divide the channels");
   bf_conv_shape shape{};
   shape.in_h = x.h, shape.in_w = x.w, shape.in_c = x.c, shape.out_c = w.out_c;
   shape.out_h = out_size(x.h, s.kernel_h, s.stride_h, s.pad_h, s.dilation_h, "height");
@@ -109,15 +112,19 @@ void check_weights(const ConvSpec& s) {
   require(coded || s.family == Family::kConvF32, "Conv: float weights need float activations");
   require(s.family != Family::kConvB1 || w.format.kind == CodeKind::kBinary, "Conv: conv_b1 needs binary weights");
   require(s.family != Family::kConvPlanes || w.format.linear(), "Conv: conv_planes cannot hold power-of-two weights");
-  if (coded) require(w.format.bits >= 1 && w.format.bits <= 16 && w.format.min_exp >= 0 && w.format.min_exp <= 14 && w.format.planes() <= 16, "Conv: weights' encoding out of range");
+  const CodeFormat& f = w.format;
+  require(!coded || (f.bits >= 1 && f.bits <= 16 && f.min_exp >= 0 && f.min_exp <= 14 && f.planes() <= 16),
+          "Conv: weights' encoding out of range");
   const double rows = static_cast<double>(w.out_c) * w.kernel_h * w.kernel_w;
   const double expected = coded ? rows * w.format.planes() * ((w.group_c + 7) / 8) : rows * w.group_c;
-  require(static_cast<double>(s.weight_count) == expected, "Conv: weights have " + std::to_string(s.weight_count) + " elements, expected another number");
+  require(static_cast<double>(s.weight_count) == expected,
+          "Conv: weights have " + std::to_string(s.weight_count) + " elements, expected another number");
 }
 
 /* Positions of one axis to classes; every class has a row of the table. */
 AlignedBuffer class_index(Array<int32_t> index, int size, size_t classes, const char* axis) {
-  require(index.size == 0 ? classes == 1 : index.size == static_cast<size_t>(size), std::string("Conv: wrong number of ") + axis + " classes");
+  require(index.size == 0 ? classes == 1 : index.size == static_cast<size_t>(size),
+          std::string("Conv: wrong number of ") + axis + " classes");
   AlignedBuffer buffer(static_cast<size_t>(size) * 4);
   for (size_t i = 0; i < index.size; ++i) {
     require(index.data[i] >= 0 && static_cast<size_t>(index.data[i]) < classes, std::string("Conv: a ") + axis + " class is out of range");
@@ -127,7 +134,8 @@ AlignedBuffer class_index(Array<int32_t> index, int size, size_t classes, const 
 }
 
 void set_input(const ConvSpec& s, ConvStep& k) {
-  require(k.x.kind == input_kind(s.family), std::string("Conv: the input is held as ") + kind_name(k.x.kind) + ", which " + family_name(s.family) + " does not read");
+  require(k.x.kind == input_kind(s.family),
+          std::string("Conv: the input is held as ") + kind_name(k.x.kind) + ", which " + family_name(s.family) + " does not read");
   require(s.family != Family::kConvB1 || k.x.plane_kind == BF_PLANES_BINARY, "Conv: conv_b1 needs binary activations");
   k.args.shape = make_shape(s, k.x);
   if (k.x.kind == Kind::kBits) {
@@ -153,7 +161,8 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();
   k.args.weight_planes = s.weights.format.code_planes();
-  require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0, "Conv: conv_planes with these weights needs patch sums");
+  require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0,
+          "Conv: conv_planes with these weights needs patch sums");
 }
 
 size_t count_classes(Array<int32_t> index) {
@@ -172,7 +181,9 @@ void set_scaling(const ConvSpec& s, ConvStep& k) {
     c.row_class = class_index(s.row_class, k.args.shape.out_h, rows, "row");
     c.col_class = class_index(s.col_class, k.args.shape.out_w, cols, "column");
     c.table = AlignedBuffer(rows * cols * block_lanes * 4);
-    for (size_t r = 0; r < rows * cols; ++r) std::copy(s.table.data + r * oc, s.table.data + (r + 1) * oc, c.table.as<float>() + r * block_lanes);
+    for (size_t r = 0; r < rows * cols; ++r) {
+      std::copy(s.table.data + r * oc, s.table.data + (r + 1) * oc, c.table.as<float>() + r * block_lanes);
+    }
     c.mul = lanes(s.mul, k.args.shape.out_c, 1.0f, "Conv mul");
     e.mul = c.mul->as<float>(), e.table = c.table.as<float>(), e.col_classes = static_cast<int32_t>(cols);
     e.row_class = rows > 1 ? c.row_class.as<int32_t>() : nullptr;
@@ -221,12 +232,15 @@ void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
   const bf_conv_shape& shape = k.args.shape;
   const bool is_float = s.family == Family::kConvF32;
   const int block_lanes = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
-  const std::vector<std::pair<const bool*, const Value*>> others{{&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}};
+  const std::vector<std::pair<const bool*, const Value*>> others{
+      {&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}};
   auto attach = [&](int id, Kind kind, bool writes, bool& has, Value& v, const char* what) {
     if (id < 0) return;
     v = writes ? output(id, what) : defined(id, what);
-    require(v.kind == kind && v.h == shape.out_h && v.w == shape.out_w && v.c == shape.out_c, std::string("Conv: ") + what + " has a wrong kind or shape");
-    require(kind == Kind::kBits ? v.plane_kind == BF_PLANES_BINARY : v.stride >= block_lanes, std::string("Conv: ") + what + " has no room for whole blocks of channels");
+    require(v.kind == kind && v.h == shape.out_h && v.w == shape.out_w && v.c == shape.out_c,
+            std::string("Conv: ") + what + " has a wrong kind or shape");
+    require(kind == Kind::kBits ? v.plane_kind == BF_PLANES_BINARY : v.stride >= block_lanes,
+            std::string("Conv: ") + what + " has no room for whole blocks of channels");
     if (writes) {
       disjoint(v, k.x, false, what);
       for (const auto& [present, other] : others) {
@@ -245,14 +259,16 @@ void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
     k.patch_sums = output(s.patch_sums, "patch sums");
     k.has_sums = true;
     const Value& p = k.patch_sums;
-    require(p.kind == Kind::kI32 && p.h == shape.out_h && p.w == shape.out_w && p.c == shape.groups && p.stride == shape.groups, "Conv: patch sums have a wrong kind or shape");
+    require(p.kind == Kind::kI32 && p.h == shape.out_h && p.w == shape.out_w && p.c == shape.groups && p.stride == shape.groups,
+            "Conv: patch sums have a wrong kind or shape");
     disjoint(p, k.x, false, "patch sums");
     for (const auto& [present, other] : others) {
       if (*present) disjoint(p, *other, false, "patch sums");
     }
   }
   bf_epilogue& e = k.args.epilogue;
-  e.out_i32_stride = k.out_i32.stride, e.out_f32_stride = k.out_f32.stride, e.out_bits_stride = k.out_bits.stride, e.residual_stride = k.residual.stride;
+  e.out_i32_stride = k.out_i32.stride, e.out_f32_stride = k.out_f32.stride,
+  e.out_bits_stride = k.out_bits.stride, e.residual_stride = k.residual.stride;
 }
 
 KernelName Plan::conv(const ConvSpec& s) {

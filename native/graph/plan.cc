@@ -41,14 +41,17 @@ Plan::Plan(int threads, int chunk, size_t arena_bytes)
 int Plan::add_value(Kind kind, int h, int w, int c, int stride, int planes, bf_plane_kind plane_kind, int min_code, size_t offset) {
   require(!finished_, "the plan is finished");
   const std::string where = "value " + std::to_string(values_.size());
-  for (int d : {h, w, c, stride}) require(d >= 1 && d <= kMaxDim, where + ": a dimension of " + std::to_string(d) + " is not within 1 to 2^24");
+  for (int d : {h, w, c, stride}) {
+    require(d >= 1 && d <= kMaxDim, where + ": a dimension of " + std::to_string(d) + " is not within 1 to 2^24");
+  }
   require(static_cast<double>(h) * w * chunk_ <= (1 << 30), where + ": more than 2^30 pixels");
   Value v;
   v.kind = kind, v.h = h, v.w = w, v.c = c, v.stride = stride, v.planes = planes, v.plane_kind = plane_kind, v.min_code = min_code;
   v.offset = offset;
   if (kind == Kind::kBits) {
     const int allowed = plane_kind == BF_PLANES_BINARY ? 1 : plane_kind == BF_PLANES_TERNARY ? 2 : planes;
-    require(planes >= 1 && planes <= 16 && planes == allowed, where + ": " + std::to_string(planes) + " bit planes do not fit its encoding");
+    require(planes >= 1 && planes <= 16 && planes == allowed,
+            where + ": " + std::to_string(planes) + " bit planes do not fit its encoding");
     require(static_cast<long long>(planes) * v.words() == stride, where + ": stride of packed codes must be planes * words");
     require(min_code >= -32768 && min_code <= 0, where + ": min_code is not a code");
   } else {
@@ -57,7 +60,8 @@ int Plan::add_value(Kind kind, int h, int w, int c, int stride, int planes, bf_p
   }
   require(offset % kAlignment == 0, where + ": offset is not a multiple of 64");
   const double end = static_cast<double>(offset) + static_cast<double>(h) * w * stride * element_bytes(kind) * chunk_;
-  require(end <= static_cast<double>(arena_bytes_), where + ": ends at byte " + std::to_string(end) + " of an arena of " + std::to_string(arena_bytes_));
+  require(end <= static_cast<double>(arena_bytes_),
+          where + ": ends at byte " + std::to_string(end) + " of an arena of " + std::to_string(arena_bytes_));
   values_.push_back(v);
   written_.push_back(false);
   return static_cast<int>(values_.size()) - 1;

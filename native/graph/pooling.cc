@@ -9,8 +9,9 @@ bool within(int v, int low, int high) { return v >= low && v <= high; }
 /* One axis of a window: sizes are sane, the output size is what they give, and every output position has a valid tap. */
 void check_axis(int size, int out, int kernel, int stride, int before, int after, int dilation, const char* what) {
   const int limit = 1 << 20;
-  require(within(kernel, 1, limit) && within(stride, 1, limit) && within(dilation, 1, limit) && within(before, 0, limit) && within(after, 0, limit),
-          std::string(what) + ": kernel, stride, padding or dilation out of range");
+  const bool sane = within(kernel, 1, limit) && within(stride, 1, limit) && within(dilation, 1, limit) && within(before, 0, limit) &&
+                    within(after, 0, limit);
+  require(sane, std::string(what) + ": kernel, stride, padding or dilation out of range");
   const long long reach = static_cast<long long>(dilation) * (kernel - 1) + 1;
   const long long room = static_cast<long long>(size) + before + after - reach;
   require(room >= 0 && room / stride + 1 == out, std::string(what) + ": the output's size does not follow from kernel, stride and padding");
@@ -28,14 +29,17 @@ KernelName Plan::pool(const std::string& op, int x_id, int out_id, const Window&
   const bool is_max = op == "max";
   const char* what = is_max ? "MaxPool" : "AvgPool";
   const Value x = defined(x_id, what), out = output(out_id, what);
-  require(x.kind == out.kind && x.c == out.c && x.planes == out.planes, std::string(what) + ": input and output must have one type and channel count");
+  require(x.kind == out.kind && x.c == out.c && x.planes == out.planes,
+          std::string(what) + ": input and output must have one type and channel count");
   require(is_max || x.kind == Kind::kF32, "AvgPool: needs f32 values");
-  require(x.kind != Kind::kBits || (x.plane_kind == BF_PLANES_BINARY && out.plane_kind == BF_PLANES_BINARY), "MaxPool: of packed codes only Binary");
+  require(x.kind != Kind::kBits || (x.plane_kind == BF_PLANES_BINARY && out.plane_kind == BF_PLANES_BINARY),
+          "MaxPool: of packed codes only Binary");
   check_axis(x.h, out.h, k.kernel_h, k.stride_h, k.pad_top, k.pad_bottom, k.dilation_h, what);
   check_axis(x.w, out.w, k.kernel_w, k.stride_w, k.pad_left, k.pad_right, k.dilation_w, what);
   disjoint(out, x, false, what);
-  const bf_pool_args args{x.h,        x.w,        x.kind == Kind::kBits ? x.words() : x.c, x.stride,     out.h,        out.w, out.stride, k.kernel_h,
-                          k.kernel_w, k.stride_h, k.stride_w, k.pad_top,  k.pad_left, k.dilation_h, k.dilation_w, count_padding ? 1 : 0};
+  const int channels = x.kind == Kind::kBits ? x.words() : x.c;
+  const bf_pool_args args{x.h,        x.w,        channels,  x.stride,   out.h,        out.w,        out.stride, k.kernel_h, k.kernel_w,
+                          k.stride_h, k.stride_w, k.pad_top, k.pad_left, k.dilation_h, k.dilation_w, count_padding ? 1 : 0};
   const double work = static_cast<double>(out.pixels()) * args.c * k.kernel_h * k.kernel_w;
   const bf_ops* ops = ops_;
   const char* name = !is_max ? "avg_pool" : x.kind == Kind::kF32 ? "max_pool_f32" : x.kind == Kind::kI32 ? "max_pool_i32"

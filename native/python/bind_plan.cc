@@ -84,11 +84,12 @@ int add_value(Plan& p, const std::string& kind, std::array<int, 3> hwc, int stri
   return p.add_value(kind_of(kind), hwc[0], hwc[1], hwc[2], stride, planes, plane_kind_of(planes_of), min_code, offset);
 }
 
-Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tuple<int, int, int, int> weight_shape, std::optional<Format> weight_format,
-               std::optional<Format> x_format, Pair stride, Pair padding, Pair dilation, int groups, int out_i32, int out_f32, int out_bits,
-               int patch_sums, int residual, Maybe<float> mul, Maybe<float> table, Maybe<float> patch_mul, Maybe<int32_t> row_class,
-               Maybe<int32_t> col_class, std::optional<std::pair<float, float>> clamp, Maybe<float> neg, Maybe<float> pos, Maybe<float> shift_in,
-               Maybe<float> shift_out, Maybe<float> threshold_f32, Maybe<int32_t> threshold_i32, Maybe<uint8_t> descending) {
+Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tuple<int, int, int, int> weight_shape,
+               std::optional<Format> weight_format, std::optional<Format> x_format, Pair stride, Pair padding, Pair dilation, int groups,
+               int out_i32, int out_f32, int out_bits, int patch_sums, int residual, Maybe<float> mul, Maybe<float> table,
+               Maybe<float> patch_mul, Maybe<int32_t> row_class, Maybe<int32_t> col_class, std::optional<std::pair<float, float>> clamp,
+               Maybe<float> neg, Maybe<float> pos, Maybe<float> shift_in, Maybe<float> shift_out, Maybe<float> threshold_f32,
+               Maybe<int32_t> threshold_i32, Maybe<uint8_t> descending) {
   ConvSpec s;
   s.family = family_of(family);
   s.x = x, s.residual = residual, s.out_i32 = out_i32, s.out_f32 = out_f32, s.out_bits = out_bits, s.patch_sums = patch_sums;
@@ -123,8 +124,11 @@ Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tu
 /* The kernel that would serve a shape; only what kernels look at when they refuse. */
 Names kernel_for(const std::string& family, int in_c, int out_c, Pair kernel, int groups, int in_stride) {
   bf_conv_shape shape{};
-  shape.in_c = in_c, shape.out_c = out_c, shape.kernel_h = kernel.first, shape.kernel_w = kernel.second, shape.groups = groups, shape.in_stride = in_stride;
-  for (int v : {in_c, out_c, kernel.first, kernel.second, groups, in_stride}) require(v >= 1 && v <= 1 << 24, "conv_kernel_for: out of range");
+  shape.in_c = in_c, shape.out_c = out_c, shape.kernel_h = kernel.first,
+  shape.kernel_w = kernel.second, shape.groups = groups, shape.in_stride = in_stride;
+  for (int v : {in_c, out_c, kernel.first, kernel.second, groups, in_stride}) {
+    require(v >= 1 && v <= 1 << 24, "conv_kernel_for: out of range");
+  }
   require(in_c % groups == 0 && out_c % groups == 0, "conv_kernel_for: groups must divide the channels");
   const char* reason = "";
   const ConvKernel& k = find_conv_kernel(family_of(family), shape, active_isa(), &reason);
@@ -133,8 +137,10 @@ Names kernel_for(const std::string& family, int in_c, int out_c, Pair kernel, in
 
 /* Pointers to the arrays, which must be dense, of the port's type and of batch * elements. */
 template <typename Any, typename Pointer>
-size_t check_arrays(const std::vector<Plan::Port>& ports, const std::vector<Any>& arrays, const char* what, std::vector<Pointer>& pointers, size_t batch) {
-  require(arrays.size() == ports.size(), std::string(what) + ": expected " + std::to_string(ports.size()) + " arrays, got " + std::to_string(arrays.size()));
+size_t check_arrays(const std::vector<Plan::Port>& ports, const std::vector<Any>& arrays, const char* what, std::vector<Pointer>& pointers,
+                    size_t batch) {
+  require(arrays.size() == ports.size(),
+          std::string(what) + ": expected " + std::to_string(ports.size()) + " arrays, got " + std::to_string(arrays.size()));
   for (size_t i = 0; i < ports.size(); ++i) {
     const auto dtype = ports[i].outside == Outside::kF32   ? nb::dtype<float>()
                        : ports[i].outside == Outside::kI32 ? nb::dtype<int32_t>()
@@ -142,7 +148,8 @@ size_t check_arrays(const std::vector<Plan::Port>& ports, const std::vector<Any>
                                                            : nb::dtype<uint8_t>();
     require(arrays[i].dtype() == dtype, std::string(what) + " " + std::to_string(i) + ": wrong dtype");
     if (i == 0 && batch == SIZE_MAX) batch = arrays[i].size() / ports[i].image_elements;
-    require(arrays[i].size() == batch * ports[i].image_elements, std::string(what) + " " + std::to_string(i) + ": wrong number of elements");
+    require(arrays[i].size() == batch * ports[i].image_elements,
+            std::string(what) + " " + std::to_string(i) + ": wrong number of elements");
     pointers.push_back(const_cast<Pointer>(static_cast<const void*>(arrays[i].data())));
   }
   return batch;
@@ -200,20 +207,27 @@ void bind_plan(nb::module_& m) {
       .def(nb::init<int, int, size_t>(), "threads"_a, "chunk"_a, "arena_bytes"_a)
       .def("value", &add_value, "kind"_a, "hwc"_a, "stride"_a, "offset"_a, "planes"_a = 1, "planes_of"_a = "binary", "min_code"_a = 0)
       .def("input", [](Plan& p, int value, const std::string& outside) { p.add_input(value, outside_of(outside)); }, "value"_a, "outside"_a)
-      .def("output", [](Plan& p, int value, const std::string& outside) { p.add_output(value, outside_of(outside)); }, "value"_a, "outside"_a)
+      .def("output", [](Plan& p, int value, const std::string& outside) { p.add_output(value, outside_of(outside)); },
+           "value"_a, "outside"_a)
       .def("quantize",
-           [](Plan& p, int x, int out, int levels, bool per_channel, Maybe<float> f32, Maybe<int32_t> i32, Maybe<uint8_t> descending, In<int16_t> alphabet) {
+           [](Plan& p, int x, int out, int levels, bool per_channel, Maybe<float> f32, Maybe<int32_t> i32, Maybe<uint8_t> descending,
+              In<int16_t> alphabet) {
              return names(p.quantize(x, out, levels, per_channel, array<float>(f32), array<int32_t>(i32), array<uint8_t>(descending),
                                      {alphabet.data(), alphabet.size()}));
            },
            "x"_a, "out"_a, "levels"_a, "per_channel"_a, "f32"_a.none(), "i32"_a.none(), "descending"_a.none(), "alphabet"_a)
       .def("convert", [](Plan& p, int x, int out) { return names(p.convert(x, out)); }, "x"_a, "out"_a)
-      .def("dequantize", [](Plan& p, int x, int out, float scale, float offset) { return names(p.dequantize(x, out, scale, offset)); }, "x"_a, "out"_a, "scale"_a, "offset"_a)
+      .def("dequantize", [](Plan& p, int x, int out, float scale, float offset) { return names(p.dequantize(x, out, scale, offset)); },
+           "x"_a, "out"_a, "scale"_a, "offset"_a)
       .def("affine",
-           [](Plan& p, int x, int out, In<float> mul, In<float> bias) { return names(p.affine(x, out, {mul.data(), mul.size()}, {bias.data(), bias.size()})); },
+           [](Plan& p, int x, int out, In<float> mul, In<float> bias) {
+             return names(p.affine(x, out, {mul.data(), mul.size()}, {bias.data(), bias.size()}));
+           },
            "x"_a, "out"_a, "mul"_a, "bias"_a)
-      .def("arithmetic", [](Plan& p, const std::string& op, int a, int b, int out) { return names(p.arithmetic(op, a, b, out)); }, "op"_a, "a"_a, "b"_a, "out"_a)
-      .def("clamp", [](Plan& p, int x, int out, float low, float high) { return names(p.clamp(x, out, low, high)); }, "x"_a, "out"_a, "low"_a, "high"_a)
+      .def("arithmetic", [](Plan& p, const std::string& op, int a, int b, int out) { return names(p.arithmetic(op, a, b, out)); },
+           "op"_a, "a"_a, "b"_a, "out"_a)
+      .def("clamp", [](Plan& p, int x, int out, float low, float high) { return names(p.clamp(x, out, low, high)); },
+           "x"_a, "out"_a, "low"_a, "high"_a)
       .def("two_slope",
            [](Plan& p, int x, int out, Maybe<float> neg, Maybe<float> pos, Maybe<float> shift_in, Maybe<float> shift_out) {
              return names(p.two_slope(x, out, array<float>(neg), array<float>(pos), array<float>(shift_in), array<float>(shift_out)));
@@ -221,16 +235,20 @@ void bind_plan(nb::module_& m) {
            "x"_a, "out"_a, "neg"_a, "pos"_a.none(), "shift_in"_a.none(), "shift_out"_a.none())
       .def("unary", [](Plan& p, const std::string& op, int x, int out) { return names(p.unary(op, x, out)); }, "op"_a, "x"_a, "out"_a)
       .def("pool",
-           [](Plan& p, const std::string& op, int x, int out, Pair kernel, Pair stride, std::array<int, 4> padding, Pair dilation, bool count_padding) {
-             const Window w{kernel.first, kernel.second, stride.first, stride.second, padding[0], padding[1], padding[2], padding[3], dilation.first, dilation.second};
+           [](Plan& p, const std::string& op, int x, int out, Pair kernel, Pair stride, std::array<int, 4> padding, Pair dilation,
+              bool count_padding) {
+             const Window w{kernel.first, kernel.second, stride.first, stride.second,  padding[0],
+                            padding[1],   padding[2],    padding[3],   dilation.first, dilation.second};
              return names(p.pool(op, x, out, w, count_padding));
            },
            "op"_a, "x"_a, "out"_a, "kernel"_a, "stride"_a, "padding"_a, "dilation"_a, "count_padding"_a)
       .def("mean", [](Plan& p, const std::string& over, int x, int out) { return names(p.mean(over, x, out)); }, "over"_a, "x"_a, "out"_a)
       .def("flatten", [](Plan& p, int x, int out) { return names(p.flatten(x, out)); }, "x"_a, "out"_a)
       .def("concat", [](Plan& p, const std::vector<int>& xs, int out) { return names(p.concat(xs, out)); }, "xs"_a, "out"_a)
-      .def("pad_channels", [](Plan& p, int x, int out, int before) { return names(p.pad_channels(x, out, before)); }, "x"_a, "out"_a, "before"_a)
-      .def("conv", &add_conv, "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
+      .def("pad_channels", [](Plan& p, int x, int out, int before) { return names(p.pad_channels(x, out, before)); },
+           "x"_a, "out"_a, "before"_a)
+      .def("conv", &add_conv,
+           "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
            "dilation"_a, "groups"_a, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,
            "mul"_a = nb::none(), "table"_a = nb::none(), "patch_mul"_a = nb::none(), "row_class"_a = nb::none(), "col_class"_a = nb::none(),
            "clamp"_a = nb::none(), "neg"_a = nb::none(), "pos"_a = nb::none(), "shift_in"_a = nb::none(), "shift_out"_a = nb::none(),
