@@ -79,7 +79,7 @@ def test_a_moved_threshold_is_found(network: nn.Module, rng: np.random.Generator
     report = bitfold.verify(network, with_constant(graph, quantize.thresholds, Constant.from_array(rows)), x, backend="interpreter")
     bad = next(layer for layer in report.layers if layer.name == "3")
     assert not report.ok and report.accumulators_differ == 0 and bad.fresh > 10 and not bad.ok
-    assert all(layer.fresh == 0 for layer in report.layers if layer.name == "6"), "later flips follow from it"
+    assert bad.unexplained > 10 and all(layer.fresh == 0 for layer in report.layers if layer.name == "6"), "later flips follow from it"
 
 
 def test_a_wrong_epilogue_is_found(network: nn.Module, rng: np.random.Generator) -> None:
@@ -121,3 +121,13 @@ def test_mistakes_are_named(network: nn.Module, rng: np.random.Generator) -> Non
         bitfold.verify(network, graph, x, batch=0)
     with pytest.raises(ExportError, match="layer '1' is not in the model"):
         bitfold.verify(nn.Sequential(network[0]), graph, x)
+
+
+def test_ties_on_a_threshold_are_explained_by_rounding(rng: np.random.Generator) -> None:
+    """Fresh BatchNorm and one weight scale: many sums are exactly 0, which PyTorch's floats miss by a rounding error."""
+    torch.manual_seed(0)
+    model = bitfold.apply(bitfold.models.create("digits_cnn"), bitfold.methods.get("qnn", weight_bits=2))
+    x = inputs(rng, 8, 1, 8, 8)
+    report = bitfold.verify(model, bitfold.export(model, x), x, backend="interpreter")
+    assert report.ok and all(layer.unexplained == 0 for layer in report.layers)
+    assert report.flipped > 0, "the case this test is about"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
 from bitfold.export import calls
@@ -82,11 +82,14 @@ def _quantizer(call: Call, module: Quantizer, x: Step) -> Step:
 def _batch_norm(call: Call, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Step) -> Step:
     if module.running_mean is None or module.running_var is None:
         raise call.refuse("track_running_stats=False; allowed: running statistics, which deployment needs")
-    mean, var = call.float_tensor(module.running_mean, "mean"), call.float_tensor(module.running_var, "variance")
-    gamma = call.float_tensor(module.weight, "weight") if module.weight is not None else np.ones_like(mean)
-    beta = call.float_tensor(module.bias, "bias") if module.bias is not None else np.zeros_like(mean)
-    slope = gamma / np.sqrt(var + module.eps)
-    return calls.affine(call, x, slope, beta - mean * slope)
+    # slope and shift as PyTorch itself makes them, in float32: the folded layer then stays as close to it as rounding allows
+    slope = 1 / torch.sqrt(module.running_var + module.eps)
+    if module.weight is not None:
+        slope = slope * module.weight
+    shift = -module.running_mean * slope
+    if module.bias is not None:
+        shift = module.bias + shift
+    return calls.affine(call, x, call.float_tensor(slope, "slope"), call.float_tensor(shift, "shift"))
 
 
 def _max_pool(call: Call, m: nn.MaxPool2d, x: Step) -> Step:

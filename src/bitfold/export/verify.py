@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bitfold.errors import ExportError, unknown
 from bitfold.export.export import frozen_copy
 from bitfold.export.lower import PATCH_SUM
-from bitfold.export.report import LayerCheck, VerifyReport
+from bitfold.export.report import ROUNDING, LayerCheck, VerifyReport
 from bitfold.ir import ops
 from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph
@@ -107,6 +107,15 @@ class _Layer:
             self.counts["interpreter_accumulators"] = few.size
             self.counts["interpreter_differ"] = int(np.sum(interpret(self.graph, array[:INTERPRETER_IMAGES]) != few))
 
+    def unexplained(self, x: Tensor, met: np.ndarray) -> int:
+        """How many of the codes ``met`` are not those of PyTorch's ``x`` moved by its rounding errors."""
+        module: Any = self.module
+        if not len(x) or not isinstance(module, QuantConv2d | QuantLinear) or isinstance(module.act_quant.encoding(), Float):
+            return 0  # the quantiser stands elsewhere: x has been rounded to codes already
+        reach = ROUNDING * x.abs().max()
+        ends = np.stack([module.act_quant.codes(x - reach).numpy(), module.act_quant.codes(x + reach).numpy()])
+        return int(((met < ends.min(axis=0)) | (met > ends.max(axis=0))).sum())
+
     def result(self) -> LayerCheck:
         return LayerCheck(name=self.node.name, **self.counts)
 
@@ -189,10 +198,12 @@ class _Verification:
             if to_check > 0:
                 layer.check(own[:to_check])
             if layer.node.x in codes:
-                flips = (codes[layer.node.x] != own.numpy()).reshape(len(own), -1).sum(axis=1)
+                met = codes[layer.node.x]
+                flips = (met != own.numpy()).reshape(len(own), -1).sum(axis=1)
                 layer.counts["codes"] += own.numel()
                 layer.counts["flipped"] += int(flips.sum())
                 layer.counts["fresh"] += int(flips[unflipped].sum())
+                layer.counts["unexplained"] += layer.unexplained(inputs[0][torch.from_numpy(unflipped)], met[unflipped])
                 unflipped[flips > 0] = False
 
         handles = [module.register_forward_pre_hook(meet) for module in self.layers]
