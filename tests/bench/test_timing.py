@@ -13,10 +13,10 @@ def spin(microseconds: float) -> None:
 
 
 def test_measures_known_durations_and_their_ratio():
-    times = compare({"short": lambda: spin(100), "long": lambda: spin(300)}, repeats=9, min_time=0.002)
+    times = compare({"short": lambda: spin(100), "long": lambda: spin(300)}, repeats=30, min_time=1e-4)
     assert times["short"].median_us >= 100
     assert times["short"].min_us <= times["short"].q1_us <= times["short"].median_us <= times["short"].q3_us <= times["short"].max_us
-    assert 1.5 < times["long"].median_us / times["short"].median_us < 5  # wide: the machine may be busy
+    assert 2.5 < times["long"].min_us / times["short"].min_us < 3.5  # the fastest round: this machine may be busy
 
 
 def test_contestants_are_interleaved():
