@@ -224,8 +224,9 @@ def bench_training(
     Example: bitfold bench training --modes eager
     """
     benches = importlib.import_module("bitfold.commands.benches")
-    options = {"model": model, "method": method, "modes": benches.names(modes), "threads": threads, "batch": batch}
-    benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, "float eager", **options)
+    chosen = benches.names(modes)
+    options = {"model": model, "method": method, "modes": chosen, "threads": threads, "batch": batch}
+    benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, f"float {chosen[0]}", **options)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
