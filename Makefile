@@ -4,7 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
-TORCH_THREADS ?= 2
 
 .PHONY: setup build demo test lint test-long test-emulated sanitize clean
 
@@ -29,8 +28,9 @@ lint: build
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+# one thread a process: two workers with two threads each would wait for one another on two cores
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow and not train and not shared"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not train and not shared"
 
 test-long: build
 	$(BIN)/python -m pytest -m "slow or train or shared"

@@ -1,8 +1,9 @@
 """A killed run ends with the same bytes as one that was never stopped."""
 
-import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,40 +16,32 @@ from bitfold.training.train import train
 
 SETS = ("stage.epochs=3", "model.options.width=4", "stage.0.ema=0.9", "stage.1.init=scratch")
 
-# Imports once, then trains in forked children, which the parent kills: a real process dies, without minutes of imports. Each kill
-# comes a random moment after the child's first new checkpoint, so that the run gets on.
 SCRIPT = """
-import os, signal, sys, time
-import bitfold.data, bitfold.methods.adabin, bitfold.methods.bireal, bitfold.models.digits
+import sys
 from bitfold.training.train import train
 from tests.training.recipes import TWO_STAGES, short
 
-bitfold.data.load("digits", "train")
-out, sets, waits = sys.argv[1], sys.argv[2].split(), [float(w) for w in sys.argv[3].split()]
-checkpoint = out + "/checkpoint.pt"
-stamp = lambda: os.stat(checkpoint).st_mtime_ns if os.path.exists(checkpoint) else 0
-for wait in waits:
-    before = stamp()
-    child = os.fork()
-    if child == 0:
-        train(short(*sets, text=TWO_STAGES), out, resume=True, accelerator="cpu", checkpoint_steps=2, quiet=True)
-        os._exit(0)
-    while stamp() == before and os.waitpid(child, os.WNOHANG) == (0, 0):
+train(short(*sys.argv[2].split(), text=TWO_STAGES), sys.argv[1], resume=True, accelerator="cpu", checkpoint_steps=2, quiet=True)
+"""
+
+
+def kill_after_checkpoint(out: Path, wait: float) -> int:
+    """Trains in a process of its own and kills it ``wait`` seconds after its first new checkpoint, so that the run gets on."""
+    saved = out / "checkpoint.pt"
+    before = saved.stat().st_mtime_ns if saved.exists() else 0
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(out), " ".join(SETS)])
+    while child.poll() is None and not (saved.exists() and saved.stat().st_mtime_ns != before):
         time.sleep(0.002)
     time.sleep(wait)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    print(open(out + "/metrics.jsonl").read().count(chr(10)), os.path.exists(out + "/model.safetensors"))
-"""
+    child.kill()
+    return child.wait(timeout=60)
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path, rng: np.random.Generator) -> None:
     whole = train(short(*SETS, text=TWO_STAGES), tmp_path / "whole", accelerator="cpu", quiet=True)
-    waits = " ".join(f"{w:.3f}" for w in rng.uniform(0.0, 0.2, size=4))
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    argv = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), " ".join(SETS), waits]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=300)
-    print(f"killed {waits} s after a checkpoint; epochs finished and end reached each time: {done.stdout.split()}")
+    waits = rng.uniform(0.0, 0.2, size=2)
+    ends = [kill_after_checkpoint(tmp_path / "killed", wait) for wait in waits]
+    assert -signal.SIGKILL in ends, f"no process died: exit statuses {ends}, killed {waits} s after a checkpoint"
     killed = train(short(*SETS, text=TWO_STAGES), tmp_path / "killed", resume=True, accelerator="cpu", quiet=True)
     assert (killed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.metrics]
