@@ -43,7 +43,8 @@ class Big:
 def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Writes model.bitfold, result.json, report.html and the two runs to ``out``; prints the table; returns what result.json holds.
 
-    ``threads``: of every contestant of the comparisons (training takes all cores). ``overrides``: changes to both recipes, as for --set.
+    ``threads``: of every contestant of the comparisons. ``overrides``: changes to both recipes, as for --set. Training takes one thread:
+    layers this small gain little from a second one, and on a busy machine two threads wait for each other many times longer.
     """
     shown = console if console is not None else Console(highlight=False)
 
@@ -52,8 +53,9 @@ def demo(out: Path, seed: int = 0, threads: int = 1, console: Console | None = N
 
     begun = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    twin = _train("float", out, [*overrides, f"seed={seed}"], say)
-    low_bit = _train("low-bit", out, [*overrides, f"seed={seed}"], say)
+    with pytorch.threads(1):
+        twin = _train("float", out, [*overrides, f"seed={seed}"], say)
+        low_bit = _train("low-bit", out, [*overrides, f"seed={seed}"], say)
     trained = time.perf_counter()
     found = study(low_bit, twin, None, threads, say)
     found.graph.save(out / "model.bitfold")
