@@ -93,3 +93,20 @@ print(time.process_time() - t, "torch" in sys.modules)
     seconds, torch = min(python(code).split() for _ in range(3))
     assert torch == "False"
     assert float(seconds) < 0.2, "processor seconds of the import, after NumPy's"
+
+
+def test_a_graph_is_summarised_without_torch() -> None:
+    code = """
+import sys
+import numpy as np
+import bitfold
+from bitfold.ir.encoding import Float
+from bitfold.ir.graph import Constant, TensorType
+from bitfold.ir.ops import Linear
+weight = Constant.from_array(np.ones((2, 3), dtype=np.float32))
+nodes = (Linear(name="fc", output="y", x="x", weight="w"),)
+graph = bitfold.Graph({"x": TensorType((3,), Float())}, nodes, ("y",), {"w": weight})
+assert "fc" in str(bitfold.summary(graph))
+print("torch" in sys.modules)
+"""
+    assert python(code).strip() == "False"
