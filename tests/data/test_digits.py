@@ -1,8 +1,10 @@
 """The embedded data set: sizes, split, statistics."""
 
+import pytest
 import torch
 
 from bitfold import data
+from bitfold.errors import ConfigError
 
 
 def test_split_is_stratified_disjoint_and_complete() -> None:
@@ -27,3 +29,23 @@ def test_head_and_select() -> None:
     test = data.load("digits", "test")
     assert torch.equal(test.head(10).images, test.images[:10]) and len(test.head(10_000)) == 596
     assert torch.equal(test.select(torch.tensor([3, 1])).labels, test.labels[[3, 1]])
+
+
+def test_holdout_is_the_end_of_the_training_images() -> None:
+    train = data.load("digits")
+    kept, held = train.before_last(300), train.last(300)
+    assert (len(kept), len(held), held.split) == (901, 300, "holdout")
+    assert torch.equal(torch.cat([kept.images, held.images]), train.images)
+
+
+@pytest.mark.parametrize("n", [0, 1201])
+def test_holdout_leaves_something_on_both_sides(n: int) -> None:
+    with pytest.raises(ConfigError, match=f"data.holdout = {n}; allowed for digits: 1 to 1200"):
+        data.load("digits").last(n)
+
+
+def test_holdout_of_sorted_files_is_refused() -> None:
+    train = data.load("digits")
+    by_class = train.select(torch.argsort(train.labels))
+    with pytest.raises(ConfigError, match=r"the images held out lack 9 classes of digits \(0, 1"):
+        by_class.last(100)

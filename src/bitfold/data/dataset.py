@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bitfold.errors import ConfigError
+
 
 class Images(Protocol):
     """Images on demand: what a tensor is, as far as ``Loader`` needs it (see ``folder.ImageFiles``)."""
@@ -58,6 +60,27 @@ class Dataset:
     def head(self, n: int) -> "Dataset":
         """The first n samples (all if there are fewer)."""
         return self.select(torch.arange(min(n, len(self)), device=self.labels.device))
+
+    def before_last(self, n: int) -> "Dataset":
+        """All but the last n samples; with ``last(n)`` it makes up the whole."""
+        self._check_holdout(n)
+        return self.head(len(self) - n)
+
+    def last(self, n: int) -> "Dataset":
+        """The last n samples, as the split "holdout". ``mean`` and ``std`` stay those of all training images, these included."""
+        self._check_holdout(n)
+        return replace(self.select(torch.arange(len(self) - n, len(self), device=self.labels.device)), split="holdout")
+
+    def _check_holdout(self, n: int) -> None:
+        """ConfigError where nothing would be left, or where a class would be missing on either side (files sorted by class)."""
+        if not 0 < n < len(self):
+            raise ConfigError(f"data.holdout = {n}; allowed for {self.name}: 1 to {len(self) - 1}")
+        every = set(self.labels.tolist())
+        for part, labels in (("kept", self.labels[:-n]), ("held out", self.labels[-n:])):
+            missing = sorted(every - set(labels.tolist()))
+            if missing:
+                names = ", ".join(self.class_names[i] for i in missing[:5])
+                raise ConfigError(f"data.holdout = {n}: the images {part} lack {len(missing)} classes of {self.name} ({names} ...)")
 
     def select(self, indices: Tensor) -> "Dataset":
         """The samples ``indices``, in that order."""

@@ -37,7 +37,7 @@ def train_loader(recipe: Recipe, root: str | Path | None, device: torch.device |
 
 
 def test_loader(recipe: Recipe, root: str | Path | None, device: torch.device | str = "cpu") -> Loader:
-    """The test split in its own order, whole, without augmentation; normalised as in training."""
+    """The test split, or with ``holdout`` what stands for it, in its own order, whole, without augmentation; normalised as in training."""
     data = _split(recipe, "test", root, recipe.data.test_limit).to(device)
     return Loader(
         data,
@@ -65,7 +65,10 @@ def data_facts(loader: Loader) -> dict[str, Any]:
 
 
 def _split(recipe: Recipe, split: str, root: str | Path | None, limit: int | None) -> Dataset:
-    data = load(recipe.data.name, split, root, **recipe.data.options)
+    holdout = recipe.data.holdout
+    data = load(recipe.data.name, split if holdout is None else "train", root, **recipe.data.options)
+    if holdout is not None:
+        data = data.before_last(holdout) if split == "train" else data.last(holdout)
     classes = recipe.model.options.get("num_classes", data.num_classes)
     if classes < data.num_classes:
         raise ConfigError(f"model.options.num_classes = {classes}, but {recipe.data.name} has {data.num_classes} classes")

@@ -36,6 +36,8 @@ class DataSpec:
     normalize: str = "dataset"  # which mean and standard deviation: see bitfold.data.loader
     train_limit: int | None = field(default=None, metadata={"min": 1})  # only the first n training images, for short protocols
     test_limit: int | None = field(default=None, metadata={"min": 1})
+    # the last n training images are not trained on and take the place of the test set, which then stays unseen: for choices
+    holdout: int | None = field(default=None, metadata={"min": 1})
     options: dict[str, Any] = field(default_factory=dict)  # of a folder of images: see bitfold.data.folder
 
 
@@ -118,6 +120,11 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{where}: not a TOML file: {e}") from e
+    return from_table(table, where, overrides)
+
+
+def from_table(table: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Recipe:
+    """As ``parse``, of what a TOML file holds; ``table`` stays as it is."""
     for override in overrides:
         table = override_table(table, override)
     recipe = build(Recipe, table, where)
@@ -188,16 +195,16 @@ def _value(text: str) -> Any:
         return text
 
 
-def recipes_folder() -> Path:
-    """Where the shipped recipes are: inside an installed package, at the top of a source tree."""
+def shipped(kind: str) -> Path:
+    """Where the shipped "recipes" or "studies" are: inside an installed package, at the top of a source tree."""
     package = Path(bitfold.__file__).parent
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parents[1] / "recipes"
+    inside = package / kind
+    return inside if inside.is_dir() else package.parents[1] / kind
 
 
 def names() -> list[str]:
     """The shipped recipes."""
-    return sorted(p.stem for p in recipes_folder().glob("*.toml"))
+    return sorted(p.stem for p in shipped("recipes").glob("*.toml"))
 
 
 def find(path_or_name: str | Path) -> Path:
@@ -207,6 +214,6 @@ def find(path_or_name: str | Path) -> Path:
         return path
     if path.suffix == "" and len(path.parts) == 1:
         if str(path) in names():
-            return recipes_folder() / f"{path}.toml"
+            return shipped("recipes") / f"{path}.toml"
         raise unknown("recipe", str(path), names())
     raise ConfigError(f"recipe file {str(path)!r} not found; give a .toml file or one of: {', '.join(names())}")

@@ -1,7 +1,8 @@
 """Strict tables: a nested dict from TOML becomes a frozen dataclass, and every mistake names the file, the key and what is allowed.
 
-A field's annotation is its check: bool, int, float, str, ``Literal``, ``tuple[X, ...]``, ``X | None``, a dataclass, or ``dict[str, Any]``
-(free options). Numeric bounds are field metadata: ``field(metadata={"min": 0, "max": 1})``; ``above``/``below`` are strict.
+A field's annotation is its check: bool, int, float, str, ``Literal``, ``tuple[X, ...]``, ``X | None``, a dataclass, ``dict[str, X]`` or
+``dict[str, Any]`` (free options). Numeric bounds are field metadata: ``field(metadata={"min": 0, "max": 1})``; ``above``/``below`` are
+strict.
 """
 
 import dataclasses
@@ -50,7 +51,9 @@ def convert(hint: Any, value: Any, where: str, key: str) -> Any:
     elif origin is tuple and isinstance(value, list | tuple):
         return tuple(convert(args[0], v, where, f"{key}.{i}") for i, v in enumerate(value))
     elif origin is dict and isinstance(value, Mapping):
-        return {str(k): _frozen(v) for k, v in value.items()}
+        if args[1] is Any:
+            return {str(k): _frozen(v) for k, v in value.items()}
+        return {str(k): convert(args[1], v, where, f"{key}.{k}") for k, v in value.items()}
     elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return build(hint, value, where, key)  # type: ignore[arg-type]
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -105,7 +108,7 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
         key = _join(prefix, name)
         if isinstance(value, Mapping):
             tables.append(f"\n[{key}]\n{to_toml(value, key)}")
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
             tables += [f"\n[[{key}]]\n{to_toml(item, key)}" for item in value]
         elif value is not None:
             lines.append(f"{name} = {_toml_value(value)}\n")
@@ -117,6 +120,8 @@ def _toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's basic strings take JSON's escapes
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)
