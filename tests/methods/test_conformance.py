@@ -131,7 +131,7 @@ def train_step(model: nn.Module, method: Method, data: tuple[Tensor, Tensor], pr
     groups = method.param_groups(model, 1e-4)
     grouped = [id(p) for g in groups for p in g["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())  # every parameter, once
-    groups = [{k: v for k, v in g.items() if k != "lr_scale"} for g in groups]
+    groups = [{k: g[k] for k in ("params", "weight_decay")} for g in groups]
     optimizer = torch.optim.SGD([g for g in groups if g["params"]], lr=1e-2)
     method.before_step(model, progress)
     outputs = model(data[0])

@@ -57,8 +57,8 @@ def test_bad_fields(name: str, fields: dict[str, object], message: str) -> None:
 def test_description(name: str) -> None:
     info = methods.describe(name)
     assert info.name == name and len(info.summary) > 20
-    assert {f.name: f.default for f in info.fields} == vars(methods.get(name))
-    if name != "float":
+    assert methods.get(name, **{f.name: f.default for f in info.fields}) == methods.get(name)
+    if name not in ("float", "compose"):  # of no paper
         assert "arXiv" in info.summary
     with pytest.raises(FrozenInstanceError):
         methods.get(name).first = True  # type: ignore[misc]

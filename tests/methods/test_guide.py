@@ -18,7 +18,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "methods.md"
 
 
 def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    source, mixed = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "twn.py").write_text(source, encoding="utf-8")
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     monkeypatch.setitem(sys.modules, "bitfold.methods.twn", None)  # forgotten again after the test
@@ -32,6 +32,7 @@ def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(layer.weight_quant(layer.weight).detach().numpy(), expected, atol=1e-6)
     model(torch.randn(3, 4)).sum().backward()
     assert layer.weight.grad is not None
+    exec(mixed, {})  # the second example: methods put together
 
 
 def test_every_hook_is_named() -> None:

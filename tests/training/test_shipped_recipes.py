@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bitfold.data.augment import Augment
-from bitfold.training.optim import make_optimizer
+from bitfold.training.optim import Optimizers
 from bitfold.training.recipe import load_recipe, names
 from bitfold.training.run import build_model, make_method
 from bitfold.training.state import carry_over
@@ -23,7 +23,7 @@ def test_recipe_builds(name: str) -> None:
         model = build_model(recipe, i)
         if previous is not None and stage.init == "previous":
             carry_over(previous.state_dict(), model, stage.init_except, f"stage.{i}")
-        make_optimizer(stage, make_method(stage, f"stage.{i}"), model)
+        Optimizers(stage, make_method(stage, f"stage.{i}"), model)
         previous = model
     assert previous is not None
     outputs = previous(torch.randn(2, *SHAPES[recipe.data.name]))
@@ -35,5 +35,5 @@ def test_the_official_adabin_recipe() -> None:
     (stage,) = recipe.stage
     assert (stage.epochs, recipe.data.batch_size, stage.lr, stage.momentum, stage.weight_decay) == (400, 128, 0.1, 0.9, 1e-4)
     assert (stage.optimizer, stage.schedule, recipe.data.normalize) == ("sgd", "cosine", "imagenet")
-    groups = make_optimizer(stage, make_method(stage, ""), build_model(recipe, 0)).param_groups
+    groups = Optimizers(stage, make_method(stage, ""), build_model(recipe, 0)).param_groups
     assert {g["weight_decay"] for g in groups} == {1e-4}  # on all parameters, alpha, beta, BatchNorm and Maxout included

@@ -1,6 +1,6 @@
 """Swaps conv and linear layers for their Quant twins, which carry a method's quantisers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from torch import nn
@@ -77,6 +77,15 @@ def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Non
     for parent, name, child in places:
         if child is not None and child in new:
             setattr(parent, name, new[child])
+
+
+def wrap_layers(model: nn.Module, make: Callable[[QuantLayer], nn.Module]) -> nn.Module:
+    """Puts ``make(layer)`` around every Quant layer; a layer held in several places gets one. The layer's parameters move to wherever
+    ``make``'s module holds it, and their names with them. Returns the model, or the module around it if it is a bare layer."""
+    layers = [m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear)]
+    wrapped: dict[nn.Module, nn.Module] = {layer: make(layer) for layer in layers}
+    replace_modules(model, wrapped)
+    return wrapped.get(model, model)
 
 
 def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> nn.Module:

@@ -1,7 +1,6 @@
 """AdaBin: adaptive binary sets."""
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +43,7 @@ class AdaBin(Method):
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return AdaBinActivation(self.center_mode)
 
-    def transform(self, model: nn.Module, keep_float: Collection[str] = ()) -> nn.Module:
-        model = super().transform(model, keep_float)
+    def finish(self, model: nn.Module) -> nn.Module:
         if self.maxout:
             replace_activations(model, TwoSlope)
         return model

@@ -1,6 +1,5 @@
 """Bi-Real Net."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,8 +32,7 @@ class BiReal(Method):
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return ApproxSign()
 
-    def transform(self, model: nn.Module, keep_float: Collection[str] = ()) -> nn.Module:
-        model = super().transform(model, keep_float)
+    def finish(self, model: nn.Module) -> nn.Module:
         if self.activation == "none":
             replace_activations(model, lambda channels, axis: nn.Identity())
         return model

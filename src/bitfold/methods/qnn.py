@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
-from bitfold.methods.base import Method
+from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.gradient import GradientQuant
 from bitfold.quantizers.linear import LinearQuant
@@ -101,7 +101,15 @@ class QNN(Method):
         for layer in _layers(model):
             layer.weight.clamp_(-1, 1)
 
-    def loss(self, model: nn.Module, batch: Any, outputs: Tensor, teacher: Tensor | None, task_loss: Tensor) -> Tensor:
+    def loss(
+        self,
+        model: nn.Module,
+        batch: Any,
+        outputs: Tensor,
+        teacher: Tensor | None,
+        task_loss: Tensor,
+        features: Features = NO_FEATURES,
+    ) -> Tensor:
         return task_loss if self.loss_kind == "task" else squared_hinge(outputs, batch[1])
 
 

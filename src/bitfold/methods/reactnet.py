@@ -1,6 +1,5 @@
 """ReActNet."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from bitfold.layers.activations import RPReLU, replace_activations
 from bitfold.layers.quant import QuantLayer, channel_axis, in_width
-from bitfold.methods.base import Method
+from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.rsign import RSign
 from bitfold.quantizers.scaled_sign import ScaledSign
@@ -34,8 +33,7 @@ class ReActNet(Method):
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return RSign(in_width(layer), channel_axis(layer))
 
-    def transform(self, model: nn.Module, keep_float: Collection[str] = ()) -> nn.Module:
-        model = super().transform(model, keep_float)
+    def finish(self, model: nn.Module) -> nn.Module:
         if self.rprelu:
             replace_activations(model, RPReLU)
         return model
@@ -49,7 +47,15 @@ class ReActNet(Method):
                 (decayed if p.ndim == 4 or "conv" in name or p in shifts else free).append(p)
         return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
-    def loss(self, model: nn.Module, batch: Any, outputs: Tensor, teacher: Tensor | None, task_loss: Tensor) -> Tensor:
+    def loss(
+        self,
+        model: nn.Module,
+        batch: Any,
+        outputs: Tensor,
+        teacher: Tensor | None,
+        task_loss: Tensor,
+        features: Features = NO_FEATURES,
+    ) -> Tensor:
         return task_loss if teacher is None else distribution_loss(outputs, teacher)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.quant import QuantLayer
-from bitfold.methods.base import Method
+from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.shift import SignSparseShift
 
@@ -37,7 +37,15 @@ class S3(Method):
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         return SignSparseShift(layer.weight.shape, self.bits)
 
-    def loss(self, model: nn.Module, batch: Any, outputs: Tensor, teacher: Tensor | None, task_loss: Tensor) -> Tensor:
+    def loss(
+        self,
+        model: nn.Module,
+        batch: Any,
+        outputs: Tensor,
+        teacher: Tensor | None,
+        task_loss: Tensor,
+        features: Features = NO_FEATURES,
+    ) -> Tensor:
         if self.reg == 0:
             return task_loss
         sparse = [m.sparse for m in model.modules() if isinstance(m, SignSparseShift)]

@@ -1,6 +1,5 @@
 """XNOR-Net and Binary-Weight-Networks."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.swap import wrap_layers
 from bitfold.methods.base import Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.gradient import GradientQuant
@@ -61,24 +61,13 @@ class XNORNet(Method):
     def grad_quantizer(self, layer: QuantLayer) -> nn.Module | None:
         return GradientQuant(1) if self.binary_gradient else None
 
-    def transform(self, model: nn.Module, keep_float: Collection[str] = ()) -> nn.Module:
-        model = super().transform(model, keep_float)
-        if self.input_scale == "none":
-            return model
-        places = [
-            (parent, name) for parent in model.modules() for name, m in parent._modules.items() if isinstance(m, QuantConv2d | QuantLinear)
-        ]
-        wrapped: dict[nn.Module, InputScale] = {}
-        for parent, name in places:
-            layer = parent.get_submodule(name)
-            assert isinstance(layer, QuantConv2d | QuantLinear)
-            setattr(parent, name, wrapped.setdefault(layer, InputScale(layer)))
-        return InputScale(model) if isinstance(model, QuantConv2d | QuantLinear) else model
+    def finish(self, model: nn.Module) -> nn.Module:
+        return wrap_layers(model, InputScale) if self.input_scale == "K" else model
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, progress: float) -> None:
         for layer in model.modules():
-            if isinstance(layer, QuantConv2d | QuantLinear):
+            if isinstance(layer, QuantConv2d | QuantLinear) and isinstance(layer.weight_quant, ScaledSign):
                 if self.recentre:
                     layer.weight.sub_(layer.weight.mean(1, keepdim=True))
                 if self.clamp:

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from bitfold.errors import ConfigError
 from bitfold.tasks.classification import Totals
 from bitfold.training.checkpoint import rng_state, set_rng_state
-from bitfold.training.optim import Average
+from bitfold.training.optim import Average, Optimizers
 
 
 @dataclass
@@ -21,7 +20,7 @@ class State:
 
     stage: int
     model: nn.Module
-    optimizer: Optimizer
+    optimizer: Optimizers
     average: Average | None
     codes: dict[str, Tensor]  # weight codes at the end of the last epoch
     step: int = 0

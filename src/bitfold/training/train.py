@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bitfold.data import Loader
 from bitfold.errors import ConfigError, TrainingError
-from bitfold.methods.base import Method
+from bitfold.methods.base import Features, Method
 from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
@@ -22,7 +22,7 @@ from bitfold.training.flips import flip_rates, weight_codes
 from bitfold.training.loaders import data_facts, memory_format, test_loader, train_loader
 from bitfold.training.log import Log
 from bitfold.training.nonfinite import locate
-from bitfold.training.optim import Average, make_optimizer, set_lr
+from bitfold.training.optim import Average, Optimizers
 from bitfold.training.recipe import Recipe, Stage
 from bitfold.training.run import (
     CHECKPOINT,
@@ -40,6 +40,7 @@ from bitfold.training.run import (
 from bitfold.training.schedule import lr_factor, progress
 from bitfold.training.state import State, carry_over
 from bitfold.training.sync_bn import synchronise
+from bitfold.training.taps import Taps
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,20 @@ def _train_stage(job: _Job, index: int, previous: nn.Module | None, saved: dict[
         torch.manual_seed(1000 * job.recipe.seed + index + 7919 * (fabric.global_rank + 1))  # dropout differs between processes
     method = make_method(stage, f"stage.{index}")
     average = Average(model, stage.ema) if stage.ema is not None else None
-    state = State(index, model, make_optimizer(stage, method, model), average, weight_codes(model))
+    state = State(index, model, Optimizers(stage, method, model), average, weight_codes(model))
     if saved is not None:
         state.restore(fabric, saved)
+    paths = method.taps(model)
+    taps = Taps(model, paths, f"stage.{index}, method {stage.method!r}")
+    teacher_taps = Taps(job.teacher, paths, f"stage.{index}, teacher") if job.teacher is not None else None
     network = fabric.setup_module(torch.compile(model) if stage.compile else model)
-    step = _Step(job, stage, method, state, network)
+    step = _Step(job, stage, method, state, network, taps, teacher_taps)
     job.log.stage(f"stage {index + 1}/{len(job.recipe.stage)} {stage.method}", stage.epochs, state.step // len(job.train), len(job.train))
     while state.step < stage.epochs * len(job.train):
         _train_epoch(job, stage, state, step)
+    for used in (taps, teacher_taps):
+        if used is not None:
+            used.remove()
     if average is not None:
         average.swap(model)
     return model
@@ -207,6 +214,8 @@ class _Step:
     method: Method
     state: State
     network: nn.Module  # the state's model, possibly compiled and wrapped for several processes
+    taps: Taps
+    teacher_taps: Taps | None
 
     def __post_init__(self) -> None:
         self.parameters = [p for g in self.state.optimizer.param_groups for p in g["params"]]
@@ -215,8 +224,9 @@ class _Step:
     def __call__(self, x: Tensor, y: Tensor) -> float:
         """Trains on one batch; returns the norm of the gradient before clipping."""
         state, stage, steps = self.state, self.stage, len(self.job.train)
-        self.method.before_step(state.model, progress(stage, state.step, steps))
-        set_lr(state.optimizer, stage.lr * lr_factor(stage, state.step, steps))
+        at = progress(stage, state.step, steps)
+        self.method.before_step(state.model, at)
+        state.optimizer.set_lr(lr_factor(stage, state.step, steps), at)
         loss, outputs = self.loss(self.network, x, y)
         self.job.fabric.backward(loss)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
@@ -226,7 +236,7 @@ class _Step:
         if stage.grad_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, stage.grad_clip, norm)
         state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         state.step += 1
         self.method.after_step(state.model, progress(stage, state.step, steps))
         if state.average is not None:
@@ -246,10 +256,11 @@ class _Step:
         task_loss = cross_entropy(outputs, y, self.stage.label_smoothing)
         if spec is not None and target is not None:
             task_loss = distill(task_loss, outputs, target, spec.weight, spec.temperature)
-        return self.method.loss(self.state.model, (x, y), outputs, target, task_loss), outputs
+        seen = Features(self.taps.values, self.teacher_taps.values if self.teacher_taps is not None else {})
+        return self.method.loss(self.state.model, (x, y), outputs, target, task_loss, seen), outputs
 
     def _stop(self, x: Tensor, y: Tensor) -> None:
-        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.optimizer.zero_grad()
         where = locate(self.state.model, lambda: self.loss(self.state.model, x, y)[0])
         epoch, i = divmod(self.state.step, len(self.job.train))
         raise TrainingError(
