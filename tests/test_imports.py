@@ -32,6 +32,7 @@ MAY_IMPORT = {  # besides itself, errors and the standard library
         "ir",
         *("torch", "numpy", "lightning_fabric", "safetensors", "rich"),
     },
+    "importers": {"training", "data", "torch"},
     "export": {"ir", "engine", "layers", "quantizers", "torch", "numpy"},  # the engine in verify
     "bench": {"engine", "_core", "export", "ir", "models", "methods", *("torch", "numpy", "onnx", "onnxruntime", "openvino", "nncf")},
     "report": {"bench", "ir", "numpy", "plotly"},

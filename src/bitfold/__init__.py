@@ -20,7 +20,7 @@ _LAZY = {
     "train": "bitfold.training.train",
     "evaluate": "bitfold.training.evaluate",
 }
-_PACKAGES = ("methods", "models", "data", "training", "tasks")
+_PACKAGES = ("methods", "models", "data", "training", "tasks", "importers")
 
 __all__ = ["__version__", *_LAZY, *_PACKAGES]
 

@@ -13,7 +13,7 @@ class BitfoldError(Exception):
 
 
 class FormatError(BitfoldError):
-    """A ``*.bitfold`` file is damaged, hostile or of an unknown version."""
+    """A ``*.bitfold`` file, or a checkpoint to import, is damaged, hostile, of another format or of an unknown version."""
 
 
 class GraphError(BitfoldError):

@@ -40,10 +40,22 @@ def recipes() -> list[dict[str, Any]]:
     return rows
 
 
+def formats() -> list[dict[str, Any]]:
+    from bitfold import importers as found
+
+    return [{"name": name, "recipe": found.get(name).recipe, "summary": found.get(name).summary} for name in found.names()]
+
+
 def kernels() -> list[dict[str, Any]]:
     from bitfold.engine.engine import kernels as found
 
     return [dict(row) for row in found()]
 
 
-KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {"methods": methods, "models": models, "recipes": recipes, "kernels": kernels}
+KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "methods": methods,
+    "models": models,
+    "recipes": recipes,
+    "formats": formats,
+    "kernels": kernels,
+}

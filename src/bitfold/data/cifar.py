@@ -98,6 +98,13 @@ def load(name: str, split: str, root: str | Path | None) -> Dataset:
     )
 
 
+def blank(name: str) -> Dataset:
+    """The data set without its images: shape, class names and normalisation, which need no files."""
+    source = SOURCES[name]
+    images, labels = torch.empty((0, 3, 32, 32), dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+    return Dataset(name, "test", images, labels, source.class_names, source.mean, source.std)
+
+
 def read_records(path: Path, label_bytes: int, most: int, how: str) -> tuple[np.ndarray, str]:
     """uint8 (records, label_bytes + 3072) and the md5 of the file, which must hold 1..most whole records."""
     size, record = path.stat().st_size, label_bytes + _PIXELS
