@@ -28,6 +28,7 @@ from bitfold.quantizers.scaled_sign import ScaledSign
 from bitfold.quantizers.shift import SignSparseShift
 from bitfold.quantizers.sign import Sign
 from bitfold.quantizers.stochastic_sign import StochasticSign
+from bitfold.quantizers.weight_sign import WeightSign
 
 SHAPE = (3, 4, 2, 2)  # of a weight, and of a batch of images with 4 channels
 
@@ -52,6 +53,8 @@ MAKERS: dict[type[Quantizer], list[Callable[[], Quantizer]]] = {
     StochasticSign: [StochasticSign],
     RSign: [_rsign],
     ScaledSign: [lambda r=rule: ScaledSign(r) for rule in ("swap", "detach", "exact", "paper", "code")],  # type: ignore[misc]
+    WeightSign: [lambda k=k: WeightSign(Sign(), k) for k in ("none", "layer", "filter", "pow2")]  # type: ignore[misc]
+    + [lambda: WeightSign(Sign(), "learned", scale_init=torch.tensor([0.5, -0.25, 2.0]).reshape(3, 1, 1, 1))],
     AdaBinWeight: [lambda: AdaBinWeight(EDE())],
     AdaBinActivation: [lambda m=m, a=a, b=b: _adabin(m, a, b) for m in ("code", "paper") for a, b in [(0.7, 0.3), (-0.4, 0.2), (1, 0)]],  # type: ignore[misc]
     LinearQuant: [lambda b=b, s=s, n=n: LinearQuant(b, s, n) for b in (2, 3, 8) for s in (True, False) for n in (True, False)],  # type: ignore[misc]
