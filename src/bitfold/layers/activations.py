@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.swap import replace_modules
+from bitfold.layers.tile import Tile
 from bitfold.quantizers.base import along
 
 PLAIN = (nn.ReLU, nn.Hardtanh, nn.PReLU)  # nn.ReLU6 is a Hardtanh
@@ -50,9 +51,10 @@ class RPReLU(nn.Module):
 def replace_activations(model: nn.Module, make: Callable[[int, int], nn.Module]) -> int:
     """Puts ``make(channels, channel_axis)`` in place of every nn.ReLU, nn.Hardtanh and nn.PReLU of ``model``; returns how many.
 
-    A module does not know how many channels it will meet: they are those of the nearest BatchNorm, conv or linear layer before it
-    in registration order (the order of ``named_modules``). A module held in several places becomes one module, held in the same
-    places. Raises ConfigError, before anything is changed, for an activation with no such layer before it.
+    A module does not know how many channels it will meet, unless it is a PReLU with a slope for each: they are those of the nearest
+    BatchNorm, conv, linear layer or Tile before it in registration order (the order of ``named_modules``). A module held in several
+    places becomes one module, held in the same places. Raises ConfigError, before anything is changed, for an activation with no such
+    layer before it.
     """
     new: dict[nn.Module, nn.Module] = {}
     width: tuple[int, int] | None = None
@@ -61,8 +63,11 @@ def replace_activations(model: nn.Module, make: Callable[[int, int], nn.Module])
         if isinstance(module, PLAIN):
             if width is None:
                 raise ConfigError(f"activation {name!r} has no BatchNorm, conv or linear layer before it to tell its channels")
-            new[module] = make(*width).to(device=device, dtype=dtype).train(module.training)
+            channels = module.num_parameters if isinstance(module, nn.PReLU) and module.num_parameters > 1 else width[0]
+            new[module] = make(channels, width[1]).to(device=device, dtype=dtype).train(module.training)
             continue
+        if isinstance(module, Tile) and width is not None:
+            width = (module.copies * width[0], width[1])
         width = _out_width(module) or width
         if isinstance(module, nn.Conv2d | nn.Linear):
             device, dtype = module.weight.device, module.weight.dtype

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import nn
 
 from bitfold.errors import ConfigError, unknown
+from bitfold.layers.parallel import Parallel
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, Role
 from bitfold.quantizers.base import Quantizer
 
@@ -66,9 +67,19 @@ def swap(model: nn.Module, method: Slots, keep_float: Collection[str] = ()) -> n
     if not eligible:
         found = ", ".join(f"{n or '(the model itself)'}: {r}" for n, r in all_roles.items()) or "no conv or linear layer"
         raise ConfigError(f"{type(method).__name__}: nothing to quantise; found {found}; set first/last/shortcut, or fewer keep_float")
-    twins = {known[name]: _twin(name, known[name], role, method) for name, role in eligible.items()}
+    twins: dict[nn.Module, QuantLayer] = {known[name]: _twin(name, known[name], role, method) for name, role in eligible.items()}
+    _share_inputs(model, twins)
     replace_modules(model, twins)
     return twins.get(model, model)
+
+
+def _share_inputs(model: nn.Module, twins: Mapping[nn.Module, QuantLayer]) -> None:
+    """Layers side by side read one tensor: the first one's input quantiser serves all."""
+    for parallel in (m for m in model.modules() if isinstance(m, Parallel)):
+        first, *others = [next((twins[m] for m in branch.modules() if m in twins), None) for branch in parallel]
+        for other in others:
+            if first is not None and other is not None:
+                other.act_quant = first.act_quant
 
 
 def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
@@ -88,7 +99,7 @@ def wrap_layers(model: nn.Module, make: Callable[[QuantLayer], nn.Module]) -> nn
     return wrapped.get(model, model)
 
 
-def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> nn.Module:
+def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> QuantLayer:
     twin: QuantLayer
     if type(layer) is nn.Conv2d:
         if layer.padding_mode != "zeros":

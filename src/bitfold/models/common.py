@@ -47,6 +47,10 @@ class ChannelPad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
+    def widened(self, times: int) -> "ChannelPad":
+        """The same for tensors ``times`` as wide."""
+        return ChannelPad(times * self.before, times * self.after)
+
     def extra_repr(self) -> str:
         return f"before={self.before}, after={self.after}"
 
