@@ -17,8 +17,9 @@ from bitfold import methods
 from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Float, values
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
-from bitfold.methods.base import Method
+from bitfold.methods.base import Features, Method
 from bitfold.quantizers.base import Quantizer
+from bitfold.training.taps import Taps
 
 CLASSES = 4
 
@@ -102,6 +103,7 @@ MORE = {  # numbers that change the encoding, and choices that go together
         {"weight_bits": 8, "act_bits": 8, "act_signed": True, "grad_bits": 6},
         {"weight_bits": 3, "act_bits": 5, "kind": "log", "grad_bits": 4, "grad_kind": "linear"},
     ],
+    "dorefa": [{"weight_bits": 2, "act_bits": 3, "grad_bits": 6}, {"weight_bits": 1, "act_bits": 2}],
     "s3": [{"bits": 2}, {"bits": 4}],
     "xnor_net": [{"act_bits": 3}],
 }
@@ -127,17 +129,34 @@ def applied(net: str, method: Method) -> nn.Module | None:
         return None
 
 
-def train_step(model: nn.Module, method: Method, data: tuple[Tensor, Tensor], progress: float, teacher: Tensor | None = None) -> Tensor:
+def tapped(model: nn.Module, paths: tuple[str, ...], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outputs of ``model`` and of its modules at ``paths``."""
+    taps = Taps(model, paths, "taps")
+    outputs = model(x)
+    taps.remove()
+    return outputs, taps.values
+
+
+def float_twin(net: str) -> nn.Module:
+    torch.manual_seed(7)
+    return NETS[net]().eval()
+
+
+def train_step(model: nn.Module, method: Method, data: tuple[Tensor, Tensor], progress: float, teacher: nn.Module | None = None) -> Tensor:
     groups = method.param_groups(model, 1e-4)
     grouped = [id(p) for g in groups for p in g["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())  # every parameter, once
     groups = [{k: g[k] for k in ("params", "weight_decay")} for g in groups]
     optimizer = torch.optim.SGD([g for g in groups if g["params"]], lr=1e-2)
     method.before_step(model, progress)
-    outputs = model(data[0])
-    loss = method.loss(model, data, outputs, teacher, F.cross_entropy(outputs, data[1]))
+    paths = method.taps(model)
+    outputs, student = tapped(model, paths, data[0])
+    with torch.no_grad():
+        target, follow = tapped(teacher, paths, data[0]) if teacher is not None else (None, {})
+    loss = method.loss(model, data, outputs, target, F.cross_entropy(outputs, data[1]), Features(student, follow))
     optimizer.zero_grad()
     loss.backward()
+    method.after_backward(model, progress)
     optimizer.step()
     method.after_step(model, progress)
     return loss.detach()
@@ -154,8 +173,9 @@ def test_training_step(name: str, values_of: dict[str, Any], rng: np.random.Gene
         accepted += 1
         before = {n: (id(p), p.shape) for n, p in model.named_parameters()}
         data = batch(rng)
-        for progress, teacher in [(0.0, None), (0.5, torch.randn(12, CLASSES)), (1.0, None)]:
-            assert train_step(model, method, data, progress, teacher).isfinite(), net
+        twin = float_twin(net)
+        for progress, teacher in [(0.0, None), (0.5, twin), (1.0, None)]:
+            assert train_step(model, method, data, progress, twin if method.needs_teacher else teacher).isfinite(), net
         assert {n: (id(p), p.shape) for n, p in model.named_parameters()} == before
         for n, p in model.named_parameters():
             assert p.grad is not None and bool(p.grad.isfinite().all()), (net, n)
@@ -173,7 +193,7 @@ def test_evaluation(name: str, values_of: dict[str, Any], rng: np.random.Generat
         if model is None:
             continue
         data = batch(rng)
-        train_step(model, method, data, 0.5)
+        train_step(model, method, data, 0.5, float_twin(net) if method.needs_teacher else None)
         model.eval()
         y = model(data[0])
         assert torch.equal(model(data[0]), y) and torch.equal(copy.deepcopy(model)(data[0]), y)
@@ -218,7 +238,7 @@ def test_export_and_engine(name: str, values_of: dict[str, Any], rng: np.random.
         assert model is not None
         data = batch(rng)
         for progress in (0.0, 0.5):
-            train_step(model, method, data, progress)
+            train_step(model, method, data, progress, float_twin(net) if method.needs_teacher else None)
         model.eval()
         graph = bitfold.export(model, data[0][:1])
         report = bitfold.verify(model, graph, data[0])

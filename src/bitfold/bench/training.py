@@ -71,6 +71,7 @@ def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple
         loss = method.loss(model, (x, labels), outputs, None, F.cross_entropy(outputs, labels))
         optimizer.zero_grad()
         loss.backward()
+        method.after_backward(model, progress=0.5)
         optimizer.step()
         method.after_step(model, progress=0.5)
 

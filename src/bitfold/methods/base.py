@@ -78,8 +78,16 @@ class Method:
     def before_step(self, model: nn.Module, progress: float) -> None:
         """Before each forward; progress in [0, 1] over the stage, rising with optimiser steps."""
 
+    def after_backward(self, model: nn.Module, progress: float) -> None:
+        """Between the backward pass and the optimiser's step: ``.grad`` is what the optimiser will see, the mean over all processes."""
+
     def after_step(self, model: nn.Module, progress: float) -> None:
         """After each optimiser step (clamps, recentring)."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether ``loss`` cannot do without a teacher; training then refuses a recipe that has none."""
+        return False
 
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         """Paths of modules whose outputs ``loss`` wants to see, in the model and, by the same paths, in the teacher."""
@@ -161,9 +169,17 @@ class Joint(Method):
         for part in self.parts:
             part.before_step(model, progress)
 
+    def after_backward(self, model: nn.Module, progress: float) -> None:
+        for part in self.parts:
+            part.after_backward(model, progress)
+
     def after_step(self, model: nn.Module, progress: float) -> None:
         for part in self.parts:
             part.after_step(model, progress)
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(part.needs_teacher for part in self.parts)
 
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return tuple(dict.fromkeys(path for part in self.parts for path in part.taps(model)))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import unknown
 from bitfold.ir.encoding import Binary
-from bitfold.quantizers.base import Quantizer, per_filter, scale_tuple, sign, straight_through, weight_of
+from bitfold.quantizers.base import Quantizer, per_filter, scale_tuple, sign, weight_of
 from bitfold.quantizers.sign import Sign
 
 Scale: TypeAlias = Literal["none", "layer", "filter", "pow2", "learned"]
@@ -21,7 +21,8 @@ class WeightSign(Quantizer):
         even; learned one parameter per filter, ``scale_init`` at the start
     Backward: s e'(z) through z = normalize(w), e the ``estimator``; the scale is a constant, unless it is learned
 
-    normalize: a module w -> z of one shape, for example ``StandardWeight``; its decision is the sign of z, so z = 0 is +1.
+    normalize: a module w -> z of one shape, for example ``StandardWeight``. What the estimator decides on z counts; the usual ones put
+    z = 0 to +1.
     Shape: (out, in/groups, ...); kept.
     """
 
@@ -55,15 +56,15 @@ class WeightSign(Quantizer):
 
     def forward(self, w: Tensor) -> Tensor:
         z = self.normalize(w)
-        return self._scale(z) * straight_through(sign(z), self.estimator.surrogate(z))
+        return self._scale(z) * self.estimator(z)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         z: Tensor = self.normalize(x)
-        codes = sign(z)
+        codes = self.estimator.codes(z)
         if self.scale is not None:  # encodings have positive scales
-            codes = codes * sign(self.scale)
-        return codes.to(torch.int32)
+            codes = codes * sign(self.scale).to(torch.int32)
+        return codes
 
     @torch.no_grad()
     def encoding(self, x: Tensor | None = None) -> Binary:

@@ -84,7 +84,12 @@ def train(
     if (folder / WEIGHTS).is_file():
         return Run.load(folder)
     for i, stage in enumerate(recipe.stage):
-        make_method(stage, f"stage.{i}")  # every mistake in a method's options shows before the first epoch
+        method = make_method(stage, f"stage.{i}")  # every mistake in a method's options shows before the first epoch
+        if method.needs_teacher and recipe.teacher is None:
+            raise ConfigError(
+                f"stage.{i}: method {stage.method!r} with these options needs a teacher; train its float network and set "
+                "teacher.run=FOLDER teacher.weight=0"
+            )
     batches = train_loader(recipe, data, fabric.device, fabric.global_rank, fabric.world_size)
     tests = test_loader(recipe, data, fabric.device)
     if fabric.global_rank == 0:
@@ -235,6 +240,7 @@ class _Step:
             self._stop(x, y)
         if stage.grad_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, stage.grad_clip, norm)
+        self.method.after_backward(state.model, at)
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.step += 1
