@@ -48,6 +48,18 @@ def test_code_rule_is_strict_inside_and_counts_channels() -> None:
     assert w.grad.flatten().tolist() == pytest.approx([0.5, 2.0, 0.5, 2.0])
 
 
+def test_one_scale_per_layer() -> None:
+    w = torch.tensor([[0.5, -1.5], [0.25, -0.75]], requires_grad=True)
+    quantizer = ScaledSign("swap", per="layer")
+    y = quantizer(w)
+    (y * torch.tensor([[1.0, 2], [3, 4]])).sum().backward()
+    assert y.tolist() == [[0.75, -0.75], [0.75, -0.75]]
+    assert w.grad.tolist() == [[1, 0], [3, 4]]
+    assert quantizer.encoding(w).scale == 0.75
+    with pytest.raises(ConfigError, match="per layer"):
+        ScaledSign("paper", per="layer")
+
+
 def test_unknown_rule() -> None:
     with pytest.raises(ConfigError, match="did you mean 'exact'"):
         ScaledSign("exactly")  # type: ignore[arg-type]

@@ -12,10 +12,11 @@ from bitfold.quantizers.base import Quantizer, per_filter, scale_tuple, sign, st
 from bitfold.quantizers.sign import Sign
 
 GradRule = Literal["swap", "detach", "exact", "paper", "code"]
+Per = Literal["filter", "layer"]
 
 
 class ScaledSign(Quantizer):
-    """alpha sign(w), alpha = mean|w| over each filter (n weights, c input channels), recomputed at every forward.
+    """alpha sign(w), alpha = mean|w| over each filter (n weights, c input channels) or, with ``per="layer"``, over the whole tensor.
 
     Forward:  q(w) = alpha * (+1 if w >= 0 else -1)
     Backward, with G = dL/dq, e' the derivative of ``estimator`` (default 1{|w| <= 1}):
@@ -25,19 +26,23 @@ class ScaledSign(Quantizer):
         paper   G (1/n + alpha e'(w))                     XNOR-Net as printed: keeps one term of the sum
         code    G (1/n + alpha 1{|w| < 1}) (1 - 1/c) n    XNOR-Net as released, with the factor n of its SGD runs
 
-    Shape: (out, in/groups, ...); kept. One scale per output channel.
+    alpha is recomputed at every forward. A layer's alpha goes with the first three rules alone.
+
+    Shape: (out, in/groups, ...); kept.
     Reference: Rastegari et al. 2016 (XNOR-Net), arXiv 1603.05279, Eq. 2-6.
     """
 
-    def __init__(self, grad_rule: GradRule = "swap", estimator: Sign | None = None) -> None:
+    def __init__(self, grad_rule: GradRule = "swap", estimator: Sign | None = None, per: Per = "filter") -> None:
         super().__init__()
-        if grad_rule not in get_args(GradRule):
-            raise unknown("grad_rule of ScaledSign", grad_rule, get_args(GradRule))
+        allowed = get_args(GradRule)[: None if per == "filter" else 3]
+        if grad_rule not in allowed:
+            raise unknown(f"grad_rule of ScaledSign per {per}", grad_rule, allowed)
         self.grad_rule = grad_rule
+        self.per = per
         self.estimator = estimator if estimator is not None else Sign()
 
     def scale(self, w: Tensor) -> Tensor:
-        return w.abs().mean(per_filter(w), keepdim=True)
+        return w.abs().mean(per_filter(w) if self.per == "filter" else tuple(range(w.ndim)), keepdim=True)
 
     def forward(self, w: Tensor) -> Tensor:
         alpha = self.scale(w)
@@ -62,4 +67,5 @@ class ScaledSign(Quantizer):
         return sign(x).to(torch.int32)
 
     def encoding(self, x: Tensor | None = None) -> Binary:
-        return Binary(scale=scale_tuple(self.scale(weight_of(x, self))))
+        scale = self.scale(weight_of(x, self))
+        return Binary(scale=scale_tuple(scale) if self.per == "filter" else scale.item())
