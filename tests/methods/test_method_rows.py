@@ -11,11 +11,11 @@ from torch import nn
 import bitfold
 from bitfold.errors import ConfigError
 from bitfold.layers.activations import RPReLU, TwoSlope
+from bitfold.layers.input_scale import InputScale
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.methods import get
+from bitfold.methods._losses import distribution_loss
 from bitfold.methods.qnn import squared_hinge
-from bitfold.methods.reactnet import distribution_loss
-from bitfold.methods.xnor_net import InputScale
 from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.gradient import GradientQuant
 from bitfold.quantizers.linear import LinearQuant
@@ -86,7 +86,7 @@ def test_xnor_input_scale_in_a_model() -> None:
     v = torch.randn(3, 4)
     assert torch.allclose(linear(v), linear.layer(v) * v.abs().mean(1, keepdim=True))
     for bad in (QuantConv2d(2, 2, 3), QuantConv2d(2, 2, 3, dilation=2, bias=False), QuantConv2d(2, 2, 1, padding=1, bias=False)):
-        with pytest.raises(ConfigError, match="xnor_net: QuantConv2d"):
+        with pytest.raises(ConfigError, match="InputScale: QuantConv2d"):
             InputScale(bad)
 
 

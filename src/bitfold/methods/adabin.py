@@ -12,7 +12,7 @@ from bitfold.layers.quant import QuantLayer
 from bitfold.methods.base import Method
 from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
 from bitfold.quantizers.base import Quantizer
-from bitfold.quantizers.ede import EDE, ede_t
+from bitfold.quantizers.ede import EDE, advance_ede
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class AdaBin(Method):
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if math.prod(layer.weight.shape[1:]) < 2:
             raise ConfigError(f"adabin: {layer} has one weight per filter, whose distance would be 0; name it in keep_float")
-        return AdaBinWeight(EDE(self.t_min))
+        return AdaBinWeight(EDE(self.t_min, self.t_max))
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return AdaBinActivation(self.center_mode)
@@ -49,10 +49,7 @@ class AdaBin(Method):
         return model
 
     def before_step(self, model: nn.Module, progress: float) -> None:
-        t = ede_t(progress, self.t_min, self.t_max)
-        for module in model.modules():
-            if isinstance(module, EDE):
-                module.set_t(t)
+        advance_ede(model, progress)
 
 
 METHOD = AdaBin

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bitfold.layers.activations import RPReLU, replace_activations
 from bitfold.layers.quant import QuantLayer, channel_axis, in_width
+from bitfold.methods._losses import distribution_loss
 from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.rsign import RSign
@@ -57,11 +58,6 @@ class ReActNet(Method):
         features: Features = NO_FEATURES,
     ) -> Tensor:
         return task_loss if teacher is None else distribution_loss(outputs, teacher)
-
-
-def distribution_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """-(1/N) sum_n sum_c p_t(c) log p_s(c); logits (N, K). Its gradient is that of the KL divergence: (p_s - p_t) / N."""
-    return -(teacher.softmax(1) * student.log_softmax(1)).sum(1).mean()
 
 
 METHOD = ReActNet
