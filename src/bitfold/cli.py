@@ -4,6 +4,8 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from bitfold.errors import BitfoldError, ConfigError, unknown
 try:
     import typer
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Table
 except ImportError as e:
     raise SystemExit(f"bitfold: the command line needs {e.name}; install it with: pip install 'bitfold[train]'") from e
@@ -31,6 +34,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Threads = Annotated[int, typer.Option(help="Threads of the engine.", min=1)]
 BenchThreads = Annotated[int, typer.Option(help="Threads of every contestant.", min=1)]
 BatchSize = Annotated[int, typer.Option("--batch", help="Images at once.", min=1)]
+Accelerator = Annotated[str, typer.Option(help="cpu, gpu, or auto: a GPU if there is one.")]
+VerifyLimit = Annotated[int | None, typer.Option(help="Compare codes on the first N test images only.", min=1)]
 KeepRows = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Add the rows to this JSON-lines file.")]
 
 bench = typer.Typer(help="Measure speed: interleaved medians, results checked first.", no_args_is_help=True, rich_markup_mode=None)
@@ -39,7 +44,7 @@ app.add_typer(bench, name="bench")
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|kernels", help="What to list.")],
+    kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|formats|kernels", help="What to list.")],
     as_json: AsJson = False,
 ) -> None:
     """What there is.
@@ -61,6 +66,7 @@ def train(
     data: DataFolder = None,
     eval_every: Annotated[int, typer.Option(help="Epochs between evaluations on the test set.", min=1)] = 1,
     checkpoint_steps: Annotated[int, typer.Option(help="Optimiser steps between checkpoints within an epoch.", min=1)] = 500,
+    accelerator: Accelerator = "auto",
 ) -> None:
     """Train a recipe.
 
@@ -72,11 +78,31 @@ def train(
     import bitfold
 
     run = bitfold.train(
-        bitfold.load_recipe(recipe, set_ or []), out, resume=resume, data=data, eval_every=eval_every, checkpoint_steps=checkpoint_steps
+        bitfold.load_recipe(recipe, set_ or []),
+        out,
+        resume=resume,
+        data=data,
+        accelerator=accelerator,
+        eval_every=eval_every,
+        checkpoint_steps=checkpoint_steps,
     )
     last = run.metrics[-1]
     if os.environ.get("RANK", "0") == "0":
         console.print(f"{run.path}: test accuracy {last['test_accuracy']:.2f} %, loss {last['test_loss']:.4f}", soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="A published format (bitfold list formats).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The published checkpoint.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the run; default: runs/<name of its recipe>.")] = None,
+) -> None:
+    """Make a run of a published checkpoint.
+
+    Example: bitfold import adabin resnet20_1w1a_model.th -o runs/published
+    """
+    imports = importlib.import_module("bitfold.commands.imports")
+    console.print(imports.import_file(format_, file, out), soft_wrap=True)
 
 
 @app.command("eval")
@@ -106,14 +132,15 @@ def export(
 def verify(
     run: RunFolder,
     data: DataFolder = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N test images.", min=1)] = None,
+    limit: VerifyLimit = None,
 ) -> None:
     """Prove that the folded network computes what was trained.
 
     Example: bitfold verify runs/adabin_digits_cnn_digits
     """
     runs = importlib.import_module("bitfold.commands.runs")
-    result = runs.verify_run(run, data, limit)
+    with _progress("verifying") as progress:
+        result = runs.verify_run(run, data, limit, progress=progress)
     console.print(str(result), soft_wrap=True)
     if not result.ok:
         raise typer.Exit(1)
@@ -227,6 +254,25 @@ def bench_training(
     chosen = benches.names(modes)
     options = {"model": model, "method": method, "modes": chosen, "threads": threads, "batch": batch}
     benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, f"float {chosen[0]}", **options)
+
+
+@bench.command("run")
+def bench_run(run: RunFolder, data: DataFolder = None, limit: VerifyLimit = None, keep: KeepRows = None) -> None:
+    """A finished run: both accuracies, proof, size, latency.
+
+    Example: bitfold bench run runs/try --json rows.jsonl
+    """
+    benches = importlib.import_module("bitfold.commands.benches")
+    benches.run(importlib.import_module("bitfold.commands.measure").measure, console, keep, None, path=run, data=data, limit=limit)
+
+
+@contextmanager
+def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function of (done, all) that draws a bar with the time left, on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(words, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

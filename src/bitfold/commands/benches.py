@@ -61,5 +61,5 @@ def names(text: str | None) -> list[str] | None:
 
 def _notes(details: dict[str, Any]) -> str:
     """What a reader of the table wants; the rows of --json hold everything."""
-    shown = ("weights", "form", "size_bytes", "kernel", "gmacs_per_s", "times_float")
+    shown = ("accuracy", "accuracy_torch", "file_bytes", "weights", "form", "size_bytes", "kernel", "gmacs_per_s", "times_float")
     return ", ".join(f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in details.items() if k in shown)
