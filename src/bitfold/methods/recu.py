@@ -11,7 +11,7 @@ from bitfold.layers.quant import QuantConv2d, QuantLayer
 from bitfold.methods.base import Method
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Quantizer
-from bitfold.quantizers.quantile_clamp import QuantileClamp, recu_tau
+from bitfold.quantizers.quantile_clamp import QuantileClamp
 from bitfold.quantizers.sample_sign import SampleSign
 from bitfold.quantizers.sign import Sign
 from bitfold.quantizers.weight_sign import WeightSign
@@ -41,16 +41,15 @@ class ReCU(Method):
         if math.prod(layer.weight.shape[1:]) < 2:
             raise ConfigError(f"recu: {layer} has one weight per filter, which has no deviation; name it in keep_float")
         alpha = torch.rand(len(layer.weight), *[1] * (layer.weight.ndim - 1))
-        return WeightSign(Sign(clip=math.inf), "learned", QuantileClamp(self.tau_min), scale_init=alpha)
+        return WeightSign(Sign(clip=math.inf), "learned", QuantileClamp(self.tau_min, self.tau_max), scale_init=alpha)
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return SampleSign() if isinstance(layer, QuantConv2d) else ApproxSign()
 
     def before_step(self, model: nn.Module, progress: float) -> None:
-        tau = recu_tau(progress, self.tau_min, self.tau_max)
         for module in model.modules():
             if isinstance(module, QuantileClamp):
-                module.set_tau(tau)
+                module.advance(progress)
 
 
 METHOD = ReCU

@@ -16,7 +16,8 @@ class QuantileClamp(nn.Module):
               Q = -E ln(2 - 2 tau), E = mean|w1| of the whole layer: the tau-quantile of a Laplace distribution with that mean
     Backward: exact through mean and var; Q is a constant, so that weights beyond it get no gradient
 
-    ``tau`` is a buffer for the same reason as EDE's t: a schedule moves it, and inference does not need it.
+    ``tau`` is a buffer for the same reason as EDE's t: a schedule moves it, and inference does not need it. Starts at ``tau``; with
+    ``tau_max``, ``advance`` moves it from there to ``tau_max``.
 
     Shape: (out, in/groups, ...) with at least 2 weights a filter; kept.
     Reference: Xu et al. 2021 (ReCU), arXiv 2103.12369; released code.
@@ -24,15 +25,21 @@ class QuantileClamp(nn.Module):
 
     tau: Tensor
 
-    def __init__(self, tau: float) -> None:
+    def __init__(self, tau: float, tau_max: float | None = None) -> None:
         super().__init__()
         self.register_buffer("tau", torch.tensor(float(tau)), persistent=False)
         self.set_tau(tau)
+        self.tau_min, self.tau_max = tau, tau_max
 
     def set_tau(self, tau: float) -> None:
         if not 0.5 < tau < 1:
             raise ConfigError(f"QuantileClamp: tau={tau}; allowed: 0.5 < tau < 1")
         self.tau.fill_(tau)
+
+    def advance(self, progress: float) -> None:
+        """Sets tau for a point of the training; nothing without ``tau_max``."""
+        if self.tau_max is not None:
+            self.set_tau(recu_tau(progress, self.tau_min, self.tau_max))
 
     def forward(self, w: Tensor) -> Tensor:
         var, mean = torch.var_mean(w, per_filter(w), keepdim=True)
