@@ -8,8 +8,13 @@ from bitfold import models
 from bitfold.errors import ConfigError
 
 INPUTS = {"digits_cnn": (1, 8, 8), "mlp": (1, 28, 28), "resnet18": (3, 32, 32), "resnet20": (3, 32, 32), "vgg_small": (3, 32, 32)}
-SMALL = {"resnet18_imagenet": (3, 33, 33), "resnet34_imagenet": (3, 33, 33)}
+SMALL = dict.fromkeys(("mobilenet_v1", "reactnet_a", "resnet18_imagenet", "resnet34_imagenet"), (3, 33, 33)) | {"alexnet": (3, 67, 67)}
 ALL = INPUTS | SMALL
+OPTIONS = {
+    "alexnet": {"image_size": 67, "width": 2},
+    "mobilenet_v1": {"width": 8},
+    "reactnet_a": {"width": 8},
+}  # where the defaults are large
 
 
 def run(model: nn.Module, shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -26,19 +31,19 @@ def test_every_model_is_listed_and_described() -> None:
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_forward_backward_and_state_dict(name: str) -> None:
     torch.manual_seed(0)
-    model = models.create(name, num_classes=7)
+    model = models.create(name, num_classes=7, **OPTIONS.get(name, {}))
     out = run(model, ALL[name])
     assert out.shape == (2, 7) and torch.isfinite(out).all()
     out.square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    twin = models.create(name, num_classes=7)
+    twin = models.create(name, num_classes=7, **OPTIONS.get(name, {}))
     twin.load_state_dict(model.state_dict())
     assert torch.equal(run(model.eval(), ALL[name]), run(twin.eval(), ALL[name]))
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_models_trace_into_plain_operations(name: str) -> None:
-    model = models.create(name).eval()
+    model = models.create(name, **OPTIONS.get(name, {})).eval()
     traced = torch.fx.symbolic_trace(model)
     assert torch.equal(run(traced, ALL[name]), run(model, ALL[name]))
 
@@ -94,6 +99,41 @@ def test_activations(act: str) -> None:
     assert sum(isinstance(m, kinds[act]) for n, m in model.named_modules() if n.split(".")[-1].startswith("act")) == 6
     slopes = [m.num_parameters for m in model.modules() if isinstance(m, nn.PReLU)]
     assert slopes == ([8, 8, 8, 16, 16, 16] if act == "prelu" else [])
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "reactnet_a"])
+@pytest.mark.parametrize("size", [32, 35])
+def test_mobilenets_of_small_and_odd_images(name: str, size: int) -> None:
+    model = models.create(name, num_classes=5, width=4, stem_stride=1)
+    maps = model.blocks(model.stem(torch.randn(2, 3, size, size)))
+    assert maps.shape == (2, 128, -(-size // 16), -(-size // 16)) and model(torch.randn(2, 3, size, size)).shape == (2, 5)
+
+
+def test_reactnet_a_block() -> None:
+    """Every conv has a shortcut; where the width doubles, two 1x1 convs stand side by side."""
+    from bitfold.models.mobilenet import ReActBlock
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 6)
+    block = ReActBlock(4, 8, 2).eval()
+    t = block.act1(block.bn1(block.conv1(x)) + torch.nn.functional.avg_pool2d(x, 2))
+    halves = [bn(conv(t)) + t for bn, conv in zip(block.bn2, block.conv2, strict=True)]
+    assert len(halves) == 2 and torch.equal(block(x), block.act2(torch.cat(halves, 1)))
+    same = ReActBlock(4, 4, 1).eval()
+    t = same.act1(same.bn1(same.conv1(x)) + x)
+    assert torch.equal(same(x), same.act2(same.bn2[0](same.conv2[0](t)) + t)) and len(same.conv2) == 1
+
+
+def test_alexnet_sizes() -> None:
+    model = models.create("alexnet", num_classes=3, width=1, image_size=227)
+    maps = [model.stem(torch.zeros(2, 3, 227, 227))]
+    for module in model.features:
+        maps.append(module(maps[-1]))
+    assert [tuple(m.shape[1:]) for m, layer in zip(maps[1:], model.features, strict=True) if isinstance(layer, nn.Conv2d)] == [
+        *[(8, 27, 27), (12, 13, 13), (12, 13, 13), (8, 13, 13)]
+    ]
+    assert maps[-1].shape[1:] == (8, 6, 6)
+    assert isinstance(model.dropout, nn.Dropout) and isinstance(models.create("alexnet", width=1, dropout=False).dropout, nn.Identity)
 
 
 def test_downsampling_is_called_shortcut() -> None:

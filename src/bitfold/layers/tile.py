@@ -62,8 +62,8 @@ def resized(path: str, layer: nn.Conv2d | nn.Linear, inputs: int, outputs: int) 
     else:
         new = nn.Linear(inputs, outputs, layer.bias is not None, layer.weight.device, layer.weight.dtype)
     with torch.no_grad():
-        power = layer.weight.square().mean().item() * layer.weight[0].numel() / new.weight[0].numel()
-        nn.init.normal_(new.weight, 0.0, math.sqrt(power))
+        spread = layer.weight.square().mean().sqrt() * math.sqrt(layer.weight[0].numel() / new.weight[0].numel())
+        new.weight.normal_().mul_(spread)
         if layer.bias is not None and new.bias is not None:
             new.bias.copy_(layer.bias.repeat(-(-outputs // len(layer.bias)))[:outputs])
     return new.train(layer.training)

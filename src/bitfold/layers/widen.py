@@ -113,7 +113,7 @@ class _Follower:
             return True
         if not wide:
             if self.roles.get(path, "first") != "first":
-                raise _refusal(node, "reads a tensor from before the stem's end, which is not made wider")
+                raise _refusal(node, "reads a tensor that is not made wider: one from before the stem's end or behind the last layer")
             return False
         if isinstance(module, nn.Conv2d | nn.Linear):
             return self._layer(node, module)
