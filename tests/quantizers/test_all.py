@@ -19,6 +19,7 @@ from bitfold.ir.encoding import Float, values
 from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Identity, Quantizer
+from bitfold.quantizers.dte import DTE
 from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.linear import LinearQuant
 from bitfold.quantizers.log import LogQuant
@@ -49,6 +50,7 @@ def _rsign() -> RSign:
 MAKERS: dict[type[Quantizer], list[Callable[[], Quantizer]]] = {
     Sign: [Sign, lambda: Sign(strict=True), lambda: Sign(clip=float("inf"))],
     ApproxSign: [ApproxSign],
+    DTE: [lambda: DTE(10.0), lambda: DTE(10.0, eps=0.9)],
     EDE: [EDE, lambda: EDE(0.01), lambda: EDE(10.0)],
     StochasticSign: [StochasticSign],
     RSign: [_rsign],

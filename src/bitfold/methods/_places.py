@@ -8,6 +8,12 @@ from bitfold.layers.swap import roles
 PARAMETRIC = (nn.Conv2d, nn.Linear)
 
 
+def places(model: nn.Module) -> list[str]:
+    """All paths but those inside of quantised layers."""
+    inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, QuantConv2d | QuantLinear))
+    return [path for path, _ in model.named_modules() if path and not path.startswith(inside)]
+
+
 def blocks(model: nn.Module) -> tuple[str, ...]:
     """Paths whose outputs are those of ``model``'s low-bit blocks, in registration order.
 

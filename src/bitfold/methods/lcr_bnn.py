@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bitfold.errors import ConfigError, unknown
-from bitfold.methods._places import stages
+from bitfold.methods._places import places, stages
 from bitfold.methods.base import NO_FEATURES, Features, MethodLike, Wrapper
 
 GAMMA = "retention_gamma"  # the learned factors, a parameter of the model itself: optimisers, checkpoints and DDP see it, forward does not
@@ -59,7 +59,7 @@ class LCRBNN(Wrapper):
 
     def _paths(self, model: nn.Module) -> tuple[str, ...]:
         paths = self.places or stages(model)
-        known = [name for name, _ in model.named_modules() if name]
+        known = places(model)
         for path in paths:
             if path not in known:
                 raise unknown("module in places of lcr_bnn", path, known)
@@ -79,15 +79,17 @@ class LCRBNN(Wrapper):
         task_loss = super().loss(model, batch, outputs, teacher, task_loss, features)
         if teacher is None:
             raise ConfigError("lcr_bnn: compares with a teacher, and there is none; give a trained float network")
-        paths = self._paths(model)
+        paths, factors = self._paths(model), model.get_parameter(GAMMA)
+        weight = self.alpha / (1e4 * len(outputs)) if self.mode == "code" else self.lam / 2
+        if weight == 0:
+            return task_loss + 0.0 * factors.sum()  # the base to the last bit; gamma keeps a gradient, which DDP wants
         with torch.autocast(outputs.device.type, enabled=False):
-            gamma = model.get_parameter(GAMMA)[0].float()
+            gamma = factors[0].float()
             own = self._norms([features.student[path] for path in paths])
             own = [s * (gamma[i] * gamma[i + 1]).abs() for i, s in enumerate(own)]  # the norm of gamma_i A (gamma_i+1 B)^T / S
             target = self._norms([features.teacher[path] for path in paths])
-            if self.mode == "code":
-                return task_loss + self.alpha / (1e4 * len(outputs)) * code_loss(own, target)
-            return task_loss + self.lam / 2 * paper_loss(own, target, self.beta)
+            added = code_loss(own, target) if self.mode == "code" else paper_loss(own, target, self.beta)
+        return task_loss + weight * added
 
     def _norms(self, features: list[Tensor]) -> list[Tensor]:
         """sigma (N,) of each pair of neighbours."""
