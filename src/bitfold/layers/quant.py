@@ -81,6 +81,11 @@ class QuantLinear(nn.Linear):
 QuantLayer = QuantConv2d | QuantLinear
 
 
+def quant_layers(model: nn.Module) -> list[QuantLayer]:
+    """Every Quant layer of ``model``, in registration order."""
+    return [m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear)]
+
+
 def in_width(layer: QuantLayer) -> int:
     """Input channels of a conv, input features of a linear layer."""
     return layer.in_channels if isinstance(layer, QuantConv2d) else layer.in_features

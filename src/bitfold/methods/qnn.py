@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.gradient import GradientQuant
@@ -78,7 +78,7 @@ class QNN(Method):
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """A group for each learning-rate factor. A factor on the learning rate is the factor on the proposed step of the released code."""
         factor: dict[Tensor, float] = {}
-        for layer in _layers(model):
+        for layer in quant_layers(model):
             scale = self._lr_scale(layer)
             factor[layer.weight] = scale
             if layer.bias is not None and self.lr_scale == "pow2":
@@ -98,7 +98,7 @@ class QNN(Method):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
-        for layer in _layers(model):
+        for layer in quant_layers(model):
             layer.weight.clamp_(-1, 1)
 
     def loss(
@@ -122,10 +122,6 @@ def squared_hinge(outputs: Tensor, labels: Tensor) -> Tensor:
         )
     target = torch.full_like(outputs, -1.0).scatter(1, labels[:, None], 1.0)
     return (1 - target * outputs).clamp(min=0).square().mean()
-
-
-def _layers(model: nn.Module) -> list[QuantLayer]:
-    return [m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear)]
 
 
 METHOD = QNN

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from bitfold.errors import ConfigError, unknown
 from bitfold.methods.base import Method
+from bitfold.training.bop import Bop
 from bitfold.training.recipe import Stage
 
 Groups: TypeAlias = list[dict[str, Any]]
@@ -27,6 +28,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, Stage], Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam(torch.optim.Adam),
     "adamw": _adam(torch.optim.AdamW),
+    "bop": lambda groups, stage: Bop(groups),
 }
 
 
