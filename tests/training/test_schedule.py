@@ -25,6 +25,14 @@ def test_cosine_by_epoch_is_stepped_at_the_end_of_an_epoch() -> None:
     assert 0.1 * values[3] == pytest.approx(6.17e-6, abs=1e-8)
 
 
+def test_next_epoch_is_stepped_at_the_start_of_an_epoch() -> None:
+    """binarize-by-classification.md 8.8."""
+    s = stage(epochs=120, lr=2.5e-3, schedule="linear", schedule_by="next_epoch")
+    rates = [s.lr * lr_factor(s, step, 4) for e in (0, 59, 119) for step in (4 * e, 4 * e + 3)]
+    assert rates == pytest.approx([2.479167e-3] * 2 + [1.25e-3] * 2 + [0.0] * 2, abs=1e-9)
+    assert progress(s, 4 * 59 + 3, 4) == 59 / 120  # the methods' clock is not moved
+
+
 def test_cosine_by_step_moves_within_an_epoch() -> None:
     s = stage()
     assert lr_factor(s, 0, 4) == 1.0
@@ -52,7 +60,7 @@ def test_warmup_rises_to_one_and_the_rest_has_its_full_schedule() -> None:
 
 @given(
     st.sampled_from(["cosine", "linear", "exponential", "constant"]),
-    st.sampled_from(["step", "epoch"]),
+    st.sampled_from(["step", "epoch", "next_epoch"]),
     st.integers(1, 9),
     st.integers(1, 9),
     st.floats(0, 3),

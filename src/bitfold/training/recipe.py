@@ -72,7 +72,8 @@ class Stage:
     betas: tuple[float, ...] = field(default=(0.9, 0.999), metadata={"min": 0, "below": 1})  # adam, adamw
     weight_decay: float = field(default=0.0, metadata={"min": 0})
     schedule: Literal["cosine", "linear", "step", "exponential", "constant"]
-    schedule_by: Literal["step", "epoch"] = "step"  # how finely the learning rate and the method's progress move
+    # how finely the learning rate and the method's progress move; next_epoch: as epoch, the rate one epoch ahead
+    schedule_by: Literal["step", "epoch", "next_epoch"] = "step"
     warmup_epochs: float = field(default=0.0, metadata={"min": 0})
     milestones: tuple[float, ...] = field(default=(), metadata={"above": 0})  # step: in epochs
     gamma: float = field(default=0.1, metadata={"above": 0, "max": 1})  # step: the factor at each milestone; exponential: per epoch

@@ -8,10 +8,9 @@ from bitfold.training.recipe import Stage
 def position(stage: Stage, step: int, steps_per_epoch: int) -> float:
     """Epochs done before optimiser step ``step`` (0-based).
 
-    By step it moves with every step; by epoch it is a whole number, as if a scheduler were stepped at the *end* of each epoch. Some
-    official codes step at the start of an epoch: there epoch e trains at the value for e + 1, and the last epoch at the final one.
+    By step it moves with every step; by epoch it is a whole number.
     """
-    return step // steps_per_epoch if stage.schedule_by == "epoch" else step / steps_per_epoch
+    return step / steps_per_epoch if stage.schedule_by == "step" else step // steps_per_epoch
 
 
 def progress(stage: Stage, step: int, steps_per_epoch: int) -> float:
@@ -22,12 +21,14 @@ def progress(stage: Stage, step: int, steps_per_epoch: int) -> float:
 def lr_factor(stage: Stage, step: int, steps_per_epoch: int) -> float:
     """What the learning rate is multiplied by for optimiser step ``step`` (0-based) of the stage.
 
-    Warm-up rises linearly and reaches 1 at its end. After it, with t in [0, 1) the done part of the rest: cosine (1 + cos(pi t)) / 2,
+    Warm-up rises linearly and reaches 1 at its end. After it, with t in [0, 1] the done part of the rest: cosine (1 + cos(pi t)) / 2,
     linear 1 - t; step multiplies by gamma at each milestone (epochs from the start of the stage), exponential by gamma each epoch.
+    By "next_epoch" epoch e has the value for e + 1 and the last epoch the final one: several official codes step their scheduler at
+    the start of an epoch.
     """
-    at = position(stage, step, steps_per_epoch)
+    at = position(stage, step, steps_per_epoch) + (stage.schedule_by == "next_epoch")
     if at < stage.warmup_epochs:
-        increment = 1.0 if stage.schedule_by == "epoch" else 1.0 / steps_per_epoch
+        increment = 1.0 / steps_per_epoch if stage.schedule_by == "step" else 1.0
         return min((at + increment) / stage.warmup_epochs, 1.0)
     t = (at - stage.warmup_epochs) / (stage.epochs - stage.warmup_epochs)
     if stage.schedule == "cosine":
