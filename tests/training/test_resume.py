@@ -44,6 +44,9 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path, rng: np.random.Gene
     assert -signal.SIGKILL in ends, f"no process died: exit statuses {ends}, killed {waits} s after a checkpoint"
     killed = train(short(*SETS, text=TWO_STAGES), tmp_path / "killed", resume=True, accelerator="cpu", quiet=True)
     assert (killed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    resumes = killed.facts["resumes"]
+    assert resumes and all(start["started"] >= killed.facts["started"] and start["command"] for start in resumes)
+    assert "resumes" not in whole.facts
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.metrics]
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in killed.metrics] == same
 

@@ -1,5 +1,6 @@
 """What the commands do with the folder of a run: evaluate, export, verify, summarise."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import bitfold
 from bitfold import models
 from bitfold.errors import ConfigError
+from bitfold.export.report import VerifyReport
 from bitfold.ir.graph import Graph
 from bitfold.training.evaluate import evaluate
 from bitfold.training.loaders import test_loader
@@ -38,13 +40,25 @@ def export_run(path: Path) -> Graph:
     return replace(graph, metadata={**graph.metadata, **origin})
 
 
-def verify_run(path: Path, data: Path | None, limit: int | None) -> Any:
-    """The result of ``bitfold.verify`` on the run's test images."""
+def verify_run(
+    path: Path,
+    data: Path | None,
+    limit: int | None,
+    graph: Graph | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """The result of ``bitfold.verify`` on the first ``limit`` of the run's test images. ``graph``: what ``export_run`` made of it."""
     run = Run.load(path)
-    batches = list(test_loader(run.recipe, data))
+    batches, found = [], 0
+    for batch in test_loader(run.recipe, data):
+        batches.append(batch)
+        found += len(batch.labels)
+        if limit is not None and found >= limit:
+            break
     images = torch.cat([b.inputs for b in batches])[:limit]
     labels = torch.cat([b.labels for b in batches])[:limit]
-    return bitfold.verify(run.model(), export_run(path), images, labels=labels)
+    graph = graph if graph is not None else export_run(path)
+    return bitfold.verify(run.model(), graph, images, labels=labels, progress=progress)
 
 
 def summarize(what: str, image: str) -> Any:

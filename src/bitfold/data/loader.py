@@ -71,7 +71,7 @@ class Loader:
         self.mean, self.std = mean, std
         shift = torch.tensor(mean, device=self.device)
         scale = torch.tensor(std, device=self.device)
-        self._shift, self._inverse = shift.view(1, -1, 1, 1), (1 / scale).view(1, -1, 1, 1)
+        self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +123,6 @@ class Loader:
         x = self._augment.run("bytes", images, draws)
         x = x.to(torch.float32) / self.dataset.max_value
         x = self._augment.run("unit", x, draws)
-        x = (x - self._shift).mul_(self._inverse)
+        x = (x - self._shift).div_(self._scale)  # not times a reciprocal: published binary networks tell the last bit
         x = self._augment.run("normalized", x, draws)
         return Batch(x.contiguous(memory_format=self._format), self.dataset.labels[indices], indices)

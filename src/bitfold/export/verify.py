@@ -39,11 +39,13 @@ def verify(
     batch: int = 64,
     backend: Backend = "engine",
     threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """Compares ``graph`` with the ``model`` it was exported from, on the inputs ``x`` (N, ...).
 
     ``layer_images``: how many of them check the accumulators. ``batch``: how many run at once. ``labels``: (N,) classes, for accuracy.
-    ``backend``: the native engine with ``threads``, or the NumPy interpreter. The model is not changed.
+    ``backend``: the native engine with ``threads``, or the NumPy interpreter. ``progress``: called with (images done, of all) after
+    every batch. The model is not changed.
     """
     if backend not in ("engine", "interpreter"):
         raise unknown("backend of verify", backend, ("engine", "interpreter"))
@@ -53,7 +55,7 @@ def verify(
     if labels is not None and len(labels) != len(xs[0]):
         raise ExportError(f"verify: {len(labels)} labels for {len(xs[0])} inputs")
     with torch.no_grad():
-        return _Verification(frozen_copy(model), graph, backend, threads, layer_images).run(xs, batch, labels)
+        return _Verification(frozen_copy(model), graph, backend, threads, layer_images).run(xs, batch, labels, progress)
 
 
 def _runner(graph: Graph, backend: Backend, threads: int) -> Runner:
@@ -146,7 +148,9 @@ class _Verification:
         self.run_graph = _runner(graph, backend, threads)
         self.run_tapped = _runner(replace(graph, outputs=(*graph.outputs, *self.taps)), backend, threads)
 
-    def run(self, xs: list[Tensor], batch: int, labels: Tensor | np.ndarray | None) -> VerifyReport:
+    def run(
+        self, xs: list[Tensor], batch: int, labels: Tensor | np.ndarray | None, progress: Callable[[int, int], None] | None
+    ) -> VerifyReport:
         images = len(xs[0])
         torch_out: list[np.ndarray] = []
         graph_out: list[np.ndarray] = []
@@ -162,6 +166,8 @@ class _Verification:
             torch_out.append(expected[0])
             graph_out.append(got[0])
             clean.append(unflipped)
+            if progress is not None:
+                progress(first + len(part[0]), images)
         top1, right_torch, right = _classes(np.concatenate(torch_out), np.concatenate(graph_out), labels)
         return VerifyReport(
             graph=self.graph.name,

@@ -27,6 +27,8 @@ from bitfold.training.recipe import Recipe, Stage, parse
 
 RECIPE, FACTS, METRICS, CHECKPOINT, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "checkpoint.pt", "model.safetensors"
 
+OF_A_START = ("started", "command", "commit", "versions", "machine", "processes", "device")  # what a resume may change
+
 
 def make_method(stage: Stage, where: str) -> Method:
     """The stage's method; ConfigError names the recipe's key."""
@@ -124,6 +126,15 @@ def gather_facts(recipe: Recipe) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
     }
+
+
+def after_resume(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """``facts`` of this start; where the folder has some of an earlier start, those, with this start added to their "resumes"."""
+    if not (folder / FACTS).is_file():
+        return facts
+    first = Run(folder).facts
+    again = {name: facts[name] for name in OF_A_START if name in facts}
+    return {**first, "resumes": [*first.get("resumes", []), again]}
 
 
 def now() -> str:

@@ -30,6 +30,7 @@ from bitfold.training.run import (
     RECIPE,
     WEIGHTS,
     Run,
+    after_resume,
     build_model,
     gather_facts,
     make_method,
@@ -94,7 +95,7 @@ def train(
     tests = test_loader(recipe, data, fabric.device)
     if fabric.global_rank == 0:
         facts = {"data": data_facts(batches), "processes": fabric.world_size, "device": str(fabric.device)}
-        write_json(folder / FACTS, {**gather_facts(recipe), **facts})
+        write_json(folder / FACTS, after_resume(folder, {**gather_facts(recipe), **facts}))
     console = None if quiet or fabric.global_rank else Console(stderr=True)
     log = Log(folder, saved["rows"] if saved else 0, console, active=fabric.global_rank == 0)
     teacher = Run.load(recipe.teacher.run).model().to(fabric.device) if recipe.teacher is not None else None
