@@ -1,6 +1,7 @@
 """LCR-BNN: spectral norms, both losses, what reaches what (lcr-bnn.md 10; rows 5 and 6 stand in tests/quantizers)."""
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_loss_is_that_of_features_times_gamma() -> None:
     loss = method.loss(model, None, torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(0.0), Features(own, follow))
     scaled = [own[p].flatten(2) * gamma[0, i] for i, p in enumerate(paths)]
     plain = [follow[p].flatten(2) for p in paths]
-    norms = [[spectral_norm(a, b, 2) for a, b in zip(f, f[1:], strict=False)] for f in (scaled, plain)]
+    norms = [[spectral_norm(a, b, 2) for a, b in pairwise(f)] for f in (scaled, plain)]
     assert loss.item() == pytest.approx(code_loss(*norms).item() / 6, rel=1e-5)
 
 

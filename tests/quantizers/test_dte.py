@@ -1,5 +1,7 @@
 """EDE's schedule over epochs and DTE's cap (dir-net.md 8.1, 8.2, 8.7)."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,7 +44,7 @@ def test_ede_values_of_100_epochs() -> None:
 
 def test_monotone_schedule() -> None:
     ts = [ede_t(i / 400, 1e-3, 10.0) for i in range(400)]
-    assert all(a < b for a, b in zip(ts, ts[1:], strict=False))
+    assert all(a < b for a, b in pairwise(ts))
     for t in ts:
         (at_zero,) = slope(EDE(t), 0.0)
         assert at_zero == pytest.approx(1.0 if t < 1 else t, rel=1e-6)  # k t, continuous at t = 1
