@@ -9,12 +9,16 @@ from bitfold.training.recipe import load_recipe, names
 from bitfold.training.run import build_model, make_method
 from bitfold.training.state import carry_over
 
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "folder": (3, 64, 64)}
+SMALLER = {  # large networks, the same in a small size
+    "qnn_mlp_mnist": ["model.options.width=16"],
+    "repbnn_reactnet_a_folder": ["model.options.width=8", "model.options.num_classes=10"],
+}
 
 
 @pytest.mark.parametrize("name", names())
 def test_recipe_builds(name: str) -> None:
-    recipe = load_recipe(name, ["model.options.width=16"] if name == "qnn_mlp_mnist" else [])
+    recipe = load_recipe(name, SMALLER.get(name, []))
     method, _, rest = name.partition(f"_{recipe.model.name}_")
     assert recipe.name == name and method == recipe.stage[-1].method and rest == recipe.data.name
     Augment(recipe.data.augment)
