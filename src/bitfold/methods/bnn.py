@@ -36,7 +36,7 @@ class BNN(Method):
     weight_rounding: Rounding = "deterministic"
     act_rounding: Rounding = "deterministic"
     latent: bool = True
-    adaptivity: float = 1e-4  # Bop's gamma; both as in its paper's CIFAR-10 runs (memory)
+    adaptivity: float = 1e-4  # Bop's gamma; both as released for its CIFAR-10 run
     threshold: float = 1e-8
 
     def __post_init__(self) -> None:
