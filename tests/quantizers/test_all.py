@@ -19,11 +19,14 @@ from bitfold.ir.encoding import Float, values
 from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Identity, Quantizer
+from bitfold.quantizers.classifier_sign import Classifier, ClassifierSign
 from bitfold.quantizers.dte import DTE
 from bitfold.quantizers.ede import EDE
+from bitfold.quantizers.fda import FDASign, NoiseAdaptation
 from bitfold.quantizers.linear import LinearQuant
 from bitfold.quantizers.log import LogQuant
 from bitfold.quantizers.odd import OddQuant
+from bitfold.quantizers.rbonn import RBONNWeight
 from bitfold.quantizers.rsign import RSign
 from bitfold.quantizers.scaled_sign import ScaledSign
 from bitfold.quantizers.shift import SignSparseShift
@@ -63,6 +66,9 @@ MAKERS: dict[type[Quantizer], list[Callable[[], Quantizer]]] = {
     OddQuant: [lambda b=b: OddQuant(b) for b in (2, 5, 8)],  # type: ignore[misc]
     LogQuant: [lambda b=b, n=n: LogQuant(b, n) for b in (2, 3, 5) for n in (True, False)],  # type: ignore[misc]
     SignSparseShift: [lambda b=b: SignSparseShift(torch.Size(SHAPE), b) for b in (2, 3, 5)],  # type: ignore[misc]
+    ClassifierSign: [lambda h=h, d=d: ClassifierSign(Classifier(h), d) for h, d in [(100, "sign"), (5, "argmax"), (0, "argmax")]],  # type: ignore[misc]
+    FDASign: [FDASign, lambda: FDASign(clip=1.0, terms=18, noise=NoiseAdaptation(4, "image"))],
+    RBONNWeight: [lambda b=b: RBONNWeight(torch.Size(SHAPE), backtrack=b) for b in ("off", "code", "code_fixed_rank", "paper")],  # type: ignore[misc]
 }
 CASES = [(f"{cls.__name__}-{i}", make) for cls, makers in MAKERS.items() for i, make in enumerate(makers)]
 cases = pytest.mark.parametrize("make", [make for _, make in CASES], ids=[name for name, _ in CASES])
