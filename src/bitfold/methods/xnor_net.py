@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.input_scale import InputScale
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
 from bitfold.layers.swap import wrap_layers
 from bitfold.methods.base import Method
@@ -72,32 +72,6 @@ class XNORNet(Method):
                     layer.weight.sub_(layer.weight.mean(1, keepdim=True))
                 if self.clamp:
                     layer.weight.clamp_(-1, 1)
-
-
-class InputScale(nn.Module):
-    """layer(x) * K(x): K is the mean of |x| over channels, averaged over each window of the conv, zeros outside counted (Eq. 11).
-
-    Plain tensor operations around the layer, so that a trace sees them. The layer's parameters move to ``<path>.layer``.
-    x: (N, C, H, W) for a conv, (N, ..., C) for a linear layer, whose K is the mean over features.
-    """
-
-    def __init__(self, layer: QuantLayer) -> None:
-        super().__init__()
-        if layer.bias is not None:
-            raise ConfigError(f"xnor_net: {layer} has a bias, which input_scale='K' would scale too; allowed: layers without bias")
-        if isinstance(layer, QuantConv2d):
-            small = all(isinstance(p, int) and 2 * p <= k for p, k in zip(layer.padding, layer.kernel_size, strict=False))
-            if layer.groups != 1 or layer.dilation != (1, 1) or not small:
-                raise ConfigError(
-                    f"xnor_net: {layer}; allowed with input_scale='K': groups=1, dilation=1, padding of at most half the kernel"
-                )
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.layer, QuantLinear):
-            return self.layer(x) * x.abs().mean(-1, keepdim=True)  # type: ignore[no-any-return]
-        k = F.avg_pool2d(x.abs().mean(1, keepdim=True), self.layer.kernel_size, self.layer.stride, self.layer.padding)  # type: ignore[arg-type]
-        return self.layer(x) * k  # type: ignore[no-any-return]
 
 
 METHOD = XNORNet
