@@ -61,11 +61,21 @@ def function(f: Callable[[Tensor], Any]) -> nn.Module:
 
 
 CASES: dict[str, tuple[nn.Module, str]] = {
-    "module": (nn.Sequential(nn.GELU()), "GELU at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
+    "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
     "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
     "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), "ConvTranspose2d at '0' is not supported"),
-    "group_norm": (nn.Sequential(nn.GroupNorm(1, 3)), "GroupNorm at '0' is not supported"),
-    "function": (function(torch.sigmoid), "sigmoid at '1.sigmoid' is not supported; allowed: .*relu"),
+    "group_norm": (
+        nn.Sequential(nn.GroupNorm(1, 3)),
+        "GroupNorm at '0' computes a mean and a deviation of its input at inference; allowed: BatchNorm",
+    ),
+    "smooth": (function(torch.sigmoid), "sigmoid at '1.sigmoid' is smooth; allowed: .*ReLU"),
+    "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),
+    "attention": (
+        function(lambda x: x @ x),
+        "matmul at '1.matmul' multiplies data with data, as attention does; allowed: .* trained weights",
+    ),
+    "attribute": (function(lambda x: x.mT), "mT at 'mT' would move the channels"),
+    "tokens": (function(lambda x: x.flatten(2)), r"flatten at '1.flatten': turns \(3, 6, 6\) into \(3, 36\) .*no sequences of tokens"),
     "method": (function(lambda x: x.cumsum(1)), "cumsum at '1.cumsum' is not supported"),
     "sign": (function(torch.sign), "sign at '1.sign' has no codes; use a quantiser"),
     "permute": (function(lambda x: x.permute(0, 2, 3, 1)), "permute at '1.permute' would move the channels"),

@@ -107,8 +107,10 @@ def _two_data(call: Call, op: type[ops.Node], a: Step, b: Step) -> Step:
     if a.shape != call.shape:
         a, b = b, a
     c, *space = call.shape
-    if b.shape == (1,) and not space:  # the IR has no such broadcast: a column of ones copies the number to every channel
-        b = Step(ops.Linear, f"{call.path}.broadcast", (b,), call.shape, {"weight": np.ones((c, 1))})
+    if math.prod(b.shape) == 1 and len(b.shape) == len(call.shape) and c > 1:
+        # the IR has no such broadcast: a column of ones copies the number to every channel
+        ones = np.ones((c, *b.shape))
+        b = Step(ops.Conv if space else ops.Linear, f"{call.path}.broadcast", (b,), ones.shape[: len(b.shape)], {"weight": ones})
     if a.shape != call.shape or (b.shape != a.shape and (len(space) != 2 or b.shape not in ((c, 1, 1), (1, *space)))):
         raise call.refuse(f"shapes {a.shape} and {b.shape}; allowed: equal, or one of them (C, 1, 1) or (1, H, W)")
     return call.step(op, a, b)
@@ -244,7 +246,8 @@ def reshape(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
         return x
     if call.shape == (math.prod(x.shape),):
         return call.step(ops.Flatten, x)
-    raise call.refuse(f"turns {x.shape} into {call.shape} per sample; allowed: the same shape, or ({math.prod(x.shape)},)")
+    tokens = "; there are no sequences of tokens" if len(call.shape) == 2 else ""
+    raise call.refuse(f"turns {x.shape} into {call.shape} per sample; allowed: the same shape, or ({math.prod(x.shape)},){tokens}")
 
 
 def getitem(call: Call, x: Step, index: Any) -> Step:
@@ -295,9 +298,23 @@ FUNCTIONS: dict[Any, Callable[..., Step]] = {
 }
 _HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"
 _MOVE = "would move the channels; allowed: layouts with the batch first and channels second"
+_DATA = (
+    "multiplies data with data, as attention does; allowed: products of data with trained weights (nn.Linear, nn.Conv2d). "
+    "Export the parts between by themselves"
+)
+_STATISTIC = (
+    "computes a mean and a deviation of its input at inference; allowed: BatchNorm, whose running statistics fold into the layer before"
+)
+_SMOOTH = "is smooth; allowed: activations of straight pieces (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, RPReLU, TwoSlope)"
+# Functions, attributes and modules that users meet often, with a reason better than "is not supported".
 REFUSED: dict[str, str] = {
     **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
-    **{"permute": _MOVE, "transpose": _MOVE, "movedim": _MOVE, "swapaxes": _MOVE},
+    **{"permute": _MOVE, "transpose": _MOVE, "movedim": _MOVE, "swapaxes": _MOVE, "T": _MOVE, "mT": _MOVE},
     **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
     **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d"},
+    **dict.fromkeys(("matmul", "bmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention"), _DATA),
+    **dict.fromkeys(("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _DATA),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), _STATISTIC),
+    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "RMSNorm"), _STATISTIC),
+    **dict.fromkeys(("gelu", "silu", "sigmoid", "tanh", "hardswish", "GELU", "SiLU", "Sigmoid", "Tanh", "Hardswish"), _SMOOTH),
 }

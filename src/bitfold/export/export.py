@@ -27,7 +27,9 @@ def export(
     for x in examples:
         if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim not in (2, 4) or len(x) < 1:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width)")
+            tokens = isinstance(x, Tensor) and x.ndim == 3
+            hint = "; a layer that tokens (batch, n, features) share is exported with a token as a sample" if tokens else ""
+            raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width){hint}")
     kind = type(model).__name__
     model = frozen_copy(model)
     with torch.no_grad():

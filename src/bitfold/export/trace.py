@@ -101,7 +101,9 @@ class _Converter(fx.Interpreter):
             module = self.fetch_attr(str(n.target))
             found = modules.handler(module)
             if found is None:
-                raise ExportError(f"export: {type(module).__name__} at {path!r} is not supported; allowed: {', '.join(modules.names())}")
+                kind = type(module).__name__
+                reason = calls.REFUSED.get(kind, f"is not supported; allowed: {', '.join(modules.names())}")
+                raise ExportError(f"export: {kind} at {path!r} {reason}")
             return found, type(module).__name__, (module,)
         table: dict[Any, Callable[..., Step]] = calls.METHODS if n.op == "call_method" else calls.FUNCTIONS
         name = _function_name(n)
@@ -162,6 +164,8 @@ def _in_place(n: fx.Node, module: tuple[nn.Module, ...]) -> bool:
 def _function_name(n: fx.Node) -> str:
     if isinstance(n.target, str):
         return n.target
+    if n.target is getattr:
+        return str(n.args[1])
     name: str = getattr(n.target, "__name__", str(n.target))
     return name if name != "fn" else re.sub(r"_\d+$", "", n.name)  # torch's pooling functions are all called "fn"
 
