@@ -174,13 +174,14 @@ def test_training_step(name: str, values_of: dict[str, Any], rng: np.random.Gene
         before = {n: (id(p), p.shape) for n, p in model.named_parameters()}
         data = batch(rng)
         twin = float_twin(net)
+        reached: set[str] = set()  # in any step: late in a schedule a narrow window may be empty in so small a network
         for progress, teacher in [(0.0, None), (0.5, twin), (1.0, None)]:
             assert train_step(model, method, data, progress, twin if method.needs_teacher else teacher).isfinite(), net
+            reached |= {n for n, m in layers(model).items() if m.weight.grad is not None and bool((m.weight.grad != 0).any())}
         assert {n: (id(p), p.shape) for n, p in model.named_parameters()} == before
         for n, p in model.named_parameters():
             assert p.grad is not None and bool(p.grad.isfinite().all()), (net, n)
-        for n, layer in layers(model).items():
-            assert layer.weight.grad is not None and bool((layer.weight.grad != 0).any()), (net, n)
+        assert reached == set(layers(model)), net
     assert accepted == len(NETS) if not values_of else accepted > 0
 
 
