@@ -6,6 +6,7 @@ from torch import nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.activations import RPReLU, TwoSlope, replace_activations
+from bitfold.layers.tile import Tile
 
 
 def set_to(module: nn.Module, **values: float) -> nn.Module:
@@ -75,3 +76,10 @@ def test_activation_without_a_width_is_refused_and_nothing_changes() -> None:
     with pytest.raises(ConfigError, match="activation '0' has no BatchNorm, conv or linear layer before it"):
         replace_activations(model, TwoSlope)
     assert type(model[2]) is nn.ReLU
+
+
+def test_channels_of_a_prelu_and_behind_a_tile() -> None:
+    """A PReLU with a slope per channel knows its channels (behind a concatenation, say); a Tile multiplies those of the layer before."""
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.PReLU(8), nn.Conv2d(8, 3, 1), Tile(4), nn.ReLU(), nn.Linear(5, 2), Tile(2, -1), nn.ReLU())
+    assert replace_activations(model, RPReLU) == 3
+    assert [(m.neg.numel(), m.channel_axis) for m in model if isinstance(m, RPReLU)] == [(8, 1), (12, 1), (4, -1)]

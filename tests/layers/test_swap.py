@@ -6,6 +6,7 @@ from torch import nn
 
 import bitfold
 from bitfold.errors import ConfigError
+from bitfold.layers.parallel import Parallel
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.layers.swap import roles
 from bitfold.methods import get
@@ -129,3 +130,19 @@ def test_refusals() -> None:
     hooked.register_forward_hook(lambda *_: None)
     with pytest.raises(ConfigError, match="layer '1' has hooks"):
         bitfold.apply(with_inner(hooked), "bireal")
+
+
+def test_layers_side_by_side_share_their_input_quantiser() -> None:
+    """Parallel's layers read one tensor; its parameters are learned, saved and exported once."""
+
+    def branch() -> nn.Module:
+        return nn.Conv2d(4, 4, 1, bias=False)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Parallel([branch(), nn.Sequential(branch(), nn.BatchNorm2d(4)), nn.Identity()]))
+    bitfold.apply(model, get("reactnet", last=True), keep_float=[])
+    parallel = model[1]
+    assert parallel[0].act_quant is parallel[1][0].act_quant and isinstance(parallel[1][0], QuantConv2d)
+    assert sum(name.endswith("shift") for name, _ in model.named_parameters()) == 1
+    assert parallel[0].weight_quant is not parallel[1][0].weight_quant
+    outputs = model(torch.randn(2, 3, 5, 5))
+    assert len(outputs) == 3 and torch.equal(outputs[0], parallel[0](outputs[2]))
