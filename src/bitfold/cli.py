@@ -44,7 +44,7 @@ app.add_typer(bench, name="bench")
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|formats|kernels", help="What to list.")],
+    kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|studies|formats|kernels", help="What to list.")],
     as_json: AsJson = False,
 ) -> None:
     """What there is.
@@ -67,6 +67,8 @@ def train(
     eval_every: Annotated[int, typer.Option(help="Epochs between evaluations on the test set.", min=1)] = 1,
     checkpoint_steps: Annotated[int, typer.Option(help="Optimiser steps between checkpoints within an epoch.", min=1)] = 500,
     accelerator: Accelerator = "auto",
+    keep: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Then measure it: bench run --json FILE.")] = None,
+    limit: VerifyLimit = None,
 ) -> None:
     """Train a recipe.
 
@@ -88,6 +90,8 @@ def train(
     )
     last = run.metrics[-1]
     if os.environ.get("RANK", "0") == "0":
+        if keep is not None:
+            bench_run(run.path, data, limit, keep)
         console.print(f"{run.path}: test accuracy {last['test_accuracy']:.2f} %, loss {last['test_loss']:.4f}", soft_wrap=True)
 
 
@@ -106,11 +110,27 @@ def import_(
 
 
 @app.command("eval")
-def eval_(run: RunFolder, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Accuracy of a run on its test set, by PyTorch.
+def eval_(
+    run: RunFolder,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+    corruptions: Annotated[str | None, typer.Option(help="Under common corruptions: names with commas, or all.")] = None,
+    severities: Annotated[str, typer.Option(help="Of the corruptions: 1-5, 1,3, ...")] = "1-5",
+    limit: Annotated[int | None, typer.Option(help="Corruptions: only the first N test images.", min=1)] = None,
+    baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Corruptions: the run that the errors are divided by.")] = None,
+) -> None:
+    """Accuracy of a run on its test set, by PyTorch; with --corruptions errors.
 
-    Example: bitfold eval runs/adabin_digits_cnn_digits
+    Example: bitfold eval runs/adabin_digits_cnn_digits --corruptions gaussian_noise,fog --limit 100
     """
+    if corruptions is not None:
+        robust = importlib.import_module("bitfold.commands.robust")
+        err = Console(stderr=True, highlight=False)
+        rows = robust.corruption_rows(run, data, corruptions, severities, limit, baseline, lambda words: err.print(words, soft_wrap=True))
+        _print_rows(rows, as_json)
+        return
+    if limit is not None or baseline is not None or severities != "1-5":
+        raise ConfigError("eval: --severities, --limit and --baseline belong to --corruptions")
     runs = importlib.import_module("bitfold.commands.runs")
     _print_rows([runs.evaluate_run(run, data)], as_json)
 
@@ -206,6 +226,44 @@ def demo(
     Example: bitfold demo --out demo-out
     """
     importlib.import_module("bitfold.demo").demo(out, seed, threads, console)
+
+
+@app.command()
+def reproduce(
+    study: Annotated[str | None, typer.Argument(help="A study file, or the name of a shipped one (bitfold list studies).")] = None,
+    rows: Annotated[str | None, typer.Option("--rows", "--methods", help="Names of rows with commas; default: all.")] = None,
+    protocol: Annotated[str, typer.Option(help="A protocol of the study, or full.")] = "full",
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every row; default: the protocol's.", min=1)] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds 0 to K - 1 of every row.", metavar="K", min=1)] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value in every row.")] = None,
+    parallel: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads of each.", min=1)] = 1,
+    accelerator: Accelerator = "auto",
+    data: DataFolder = None,
+    verify_images: Annotated[int, typer.Option(help="Test images whose codes are compared; accuracy is of all.", min=1)] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs/STUDY[-PROTOCOL].")] = None,
+    from_: Annotated[list[Path] | None, typer.Option("--from", metavar="FILE", help="Only draw the table of these kept rows.")] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Only list the runs and how far they are; without STUDY, all studies.")] = False,
+) -> None:
+    """Run a study and draw its table; go on where it stopped.
+
+    Example: bitfold reproduce cifar10-resnet20 --protocol short --rows bireal,adabin --parallel 2
+    """
+    if study is None:
+        if not list_rows:
+            raise ConfigError("reproduce: which study? `bitfold reproduce --list` shows them")
+        _print_rows(importlib.import_module("bitfold.commands.listing").studies(), False)
+        return
+    commands, jobs = importlib.import_module("bitfold.commands.reproduce"), importlib.import_module("bitfold.commands.jobs")
+    chosen = importlib.import_module("bitfold.commands.benches").names(rows)
+    loaded = importlib.import_module("bitfold.training.study").load_study(study)
+    request = commands.Request(loaded, protocol, chosen, epochs, seeds, tuple(set_ or ()), out)
+    if list_rows:
+        _print_rows(commands.listing(request), False)
+    elif from_:
+        commands.redraw(request, from_, console)
+    elif not commands.reproduce(request, jobs.Setting(data, accelerator, threads, verify_images), parallel, console):
+        raise typer.Exit(1)
 
 
 @bench.command("models")

@@ -18,7 +18,7 @@ SCHEMA = 1
 class Row:
     """``timing`` is None where nothing was timed; ``reason`` then says why (peer missing, wrong result) or details hold the figures."""
 
-    bench: str  # "models", "kernels", "training", "demo", "run"
+    bench: str  # "models", "kernels", "training", "demo", "run", "study"
     subject: str  # model or shape
     contestant: str  # who ran it
     threads: int
@@ -49,9 +49,14 @@ def append(path: str | Path, rows: Iterable[Row]) -> None:
     """Adds rows at the end of a JSONL file; makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
+    text = lines(rows)
     with path.open("a", encoding="utf-8") as f:
         f.write(text)
+
+
+def lines(rows: Iterable[Row]) -> str:
+    """What a JSONL file holds of these rows."""
+    return "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
 
 
 def read(path: str | Path) -> list[Row]:

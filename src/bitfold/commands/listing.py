@@ -46,6 +46,17 @@ def formats() -> list[dict[str, Any]]:
     return [{"name": name, "recipe": found.get(name).recipe, "summary": found.get(name).summary} for name in found.names()]
 
 
+def studies() -> list[dict[str, Any]]:
+    from bitfold.training import study as found
+
+    rows = []
+    for name in found.names():
+        study = found.load_study(name)
+        protocols = ", ".join([found.FULL, *study.protocol])
+        rows.append({"name": name, "title": study.title, "rows": len(study.row), "protocols": protocols})
+    return rows
+
+
 def kernels() -> list[dict[str, Any]]:
     from bitfold.engine.engine import kernels as found
 
@@ -56,6 +67,7 @@ KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "methods": methods,
     "models": models,
     "recipes": recipes,
+    "studies": studies,
     "formats": formats,
     "kernels": kernels,
 }

@@ -1,11 +1,11 @@
 """The page: one function per section, each leaving itself out where its part of the report is missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 
 from bitfold.bench.rows import micros
-from bitfold.report.content import Comparison, Confusion, Contestant, Curve, Epoch, Report
+from bitfold.report.content import Comparison, Confusion, Contestant, Curve, Epoch, Report, Tile
 from bitfold.report.html import bar, captioned, details, section, table, tag, text
 from bitfold.report.svg import Line, line_chart
 
@@ -14,15 +14,21 @@ def render(report: Report) -> str:
     """A whole HTML document: style inside, no script, no request to anywhere."""
     sections = [_curves(report), _comparisons(report), _verification(report), _layers(report), _confusion(report)]
     sections += [_origin(report)]
+    lead = text("p", report.lead, cls="lead") if report.lead else ""
+    return document(report.title, lead + tiles_row(report.tiles), sections)
+
+
+def document(title: str, top: str, sections: Sequence[str]) -> str:
+    """A whole page of our style: ``top`` stands below the title, empty sections are left out."""
     style = files("bitfold.report").joinpath("style.css").read_text(encoding="utf-8")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         # a browser may not fetch anything, even if a text of the run looked like markup
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(report.title)}</title><style>\n{style}</style>"
+        f"<title>{escape(title)}</title><style>\n{style}</style>"
     )
-    top = tag("header", text("h1", report.title) + (text("p", report.lead, cls="lead") if report.lead else "") + _tiles(report), cls="top")
-    body = top + tag("main", "\n".join(s for s in sections if s)) + text("footer", "Made by bitfold; this page fetches nothing.")
+    header = tag("header", text("h1", title) + top, cls="top")
+    body = header + tag("main", "\n".join(s for s in sections if s)) + text("footer", "Made by bitfold; this page fetches nothing.")
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
 
 
@@ -34,9 +40,10 @@ def duration(us: float) -> str:
     return f"{micros(us)} µs" if us < 1000 else f"{micros(us / 1000)} ms"
 
 
-def _tiles(report: Report) -> str:
+def tiles_row(tiles: Sequence[Tile]) -> str:
+    """The key figures at the top; "" of none."""
     cells = []
-    for tile in report.tiles:
+    for tile in tiles:
         cls = {None: "", True: "good", False: "bad"}[tile.good]
         cells.append(tag("div", text("dt", tile.label) + tag("dd", escape(tile.value) + text("small", tile.note), cls=cls)))
     return tag("dl", "".join(cells), cls="tiles") if cells else ""

@@ -29,8 +29,8 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, y_
     ys = [y for line in lines for _, y in line.points]
     if not xs:
         raise ValueError(f"line_chart {title!r}: no points")
-    x_ticks = _ticks(min(xs), max(xs), 6, whole=True)
-    y_ticks = _ticks(min(0.0, *ys) if y_from_zero else min(ys), max(ys), 5)
+    x_ticks = ticks(min(xs), max(xs), 6, whole=True)
+    y_ticks = ticks(min(0.0, *ys) if y_from_zero else min(ys), max(ys), 5)
     place = _Scale((min(xs), max(xs)), (y_ticks[0], y_ticks[-1]))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" class="chart">']
     parts += _axes(place, x_ticks, y_ticks, x_label, y_label)
@@ -61,9 +61,9 @@ def _axes(place: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_l
     for y in y_ticks:
         at = place.y(y)
         parts.append(f'<path class="grid" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{_number(y)}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{number(y)}</text>')
     for x in x_ticks:
-        parts.append(f'<text class="tick" x="{place.x(x)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(x)}</text>')
+        parts.append(f'<text class="tick" x="{place.x(x)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(x)}</text>')
     parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
@@ -77,14 +77,14 @@ def _drawn(line: Line, place: _Scale) -> list[str]:
     parts = [f'<path class="line s{line.style}" d="M{path}"/>']
     if len(line.points) <= MARKERS_UP_TO:
         for x, y in line.points:
-            label = f"{line.name}: {_number(y)} at {_number(x)}"
+            label = f"{line.name}: {number(y)} at {number(x)}"
             parts.append(
                 f'<circle class="dot s{line.style}" cx="{place.x(x)}" cy="{place.y(y)}" r="2.6"><title>{escape(label)}</title></circle>'
             )
     return parts
 
 
-def _ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
+def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
     """Round numbers at equal steps. ``whole``: inside [low, high] and at least 1 apart; else enclosing it."""
     span = high - low if high > low else max(abs(high) * 0.2, 1.0 if whole else 1e-6)
     raw = span / max(about - 1, 1)
@@ -99,5 +99,5 @@ def _ticks(low: float, high: float, about: int, whole: bool = False) -> list[flo
     return [i * step for i in range(first, last + 1)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:.4g}"

@@ -70,7 +70,7 @@ class Log:
             self._bars.update(self._epochs, completed=row["epoch"], note=_note(row))
         elif self._console is not None:
             self._console.print(
-                f"epoch {row['epoch']:>3}  {_note(row)}  {row['seconds']:.1f} s, {_clock(seconds_left)} left",
+                f"epoch {row['epoch']:>3}  {_note(row)}  {row['seconds']:.1f} s, {clock(seconds_left)} left",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -97,7 +97,8 @@ def _note(row: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """h:mm:ss"""
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{s:02}"
