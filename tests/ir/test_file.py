@@ -3,6 +3,7 @@ import random
 import struct
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import safetensors.numpy
 from hypothesis import given, settings
 from tests.ir.graphs import graphs, random_graph, random_inputs
 
-from bitfold.errors import BitfoldError, FormatError
-from bitfold.ir import ops
+from bitfold.errors import BitfoldError, FormatError, GraphError
+from bitfold.ir import ops, schema
 from bitfold.ir.encoding import Binary, Float
 from bitfold.ir.file import MAX_HEADER, file_size
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.interpreter import interpret
+from bitfold.ir.shorthand import unstacked
 
 
 def tiny() -> Graph:
@@ -62,7 +64,7 @@ def load_bytes(tmp_path: Path, data: bytes) -> Graph:
 
 def test_documented_example(tmp_path):
     path = tmp_path / "tiny.bitfold"
-    assert tiny().save(path) == path.stat().st_size == file_size(tiny()) == 712
+    assert tiny().save(path) == path.stat().st_size == file_size(tiny()) == 688
     assert path.read_bytes()[-16:] == bytes.fromhex("00000000 0000003f 0000803e 0602 0000")
 
 
@@ -83,9 +85,61 @@ def test_a_loaded_graph_is_the_saved_one(tmp_path_factory, drawn):
     for got, expected in zip(interpret(loaded, *inputs), interpret(graph, *inputs), strict=True):
         np.testing.assert_array_equal(got, expected)
     with safetensors.safe_open(path, "numpy") as file:
-        assert set(file.keys()) == set(graph.constants)
-        for name in file.keys():  # noqa: SIM118  (not a dict)
-            np.testing.assert_array_equal(file.get_tensor(name), graph.constants[name].data)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    found = dict(unstacked(tensors))
+    assert found.keys() == graph.constants.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, graph.constants[name].data)
+
+
+def layered() -> Graph:
+    """Two layers whose names, values and constants are what export makes."""
+    ones = [Constant.from_array(np.full(3, value)) for value in (0.5, 1.0, 2.0, 3.0)]
+    weight = Constant.from_codes(np.ones((3, 3), int), Binary())
+    return Graph(
+        {"x": TensorType((3,), Binary())},
+        (
+            ops.Linear(name="a.fc", output="a.fc", x="x", weight="a.fc.weight", epilogue=ops.Epilogue("a.fc.mul", "a.fc.bias")),
+            ops.TwoSlope(name="act", output="act", x="a.fc", neg="act.neg", pos="act.pos"),
+            ops.Add(name="a", output="sum", a="act", b="a.fc"),
+        ),
+        ("sum",),
+        dict(zip(("a.fc.mul", "a.fc.bias", "act.neg", "act.pos", "a.fc.weight"), (*ones, weight), strict=True)),
+    )
+
+
+def test_short_forms_are_those_of_the_documentation(tmp_path):
+    layered().save(tmp_path / "m.bitfold")
+    table, graph, _ = parts((tmp_path / "m.bitfold").read_bytes())
+    assert list(table) == ["a.fc.{mul,bias}", "act.{neg,pos}", "a.fc.weight"] and table["act.{neg,pos}"]["shape"] == [2, 3]
+    assert graph["nodes"] == [
+        {"type": "Linear", "name": "a.fc", "weight": ".", "epilogue": {"mul": ".", "bias": "."}},
+        {"type": "TwoSlope", "name": "act", "neg": ".", "pos": "."},
+        {"type": "Add", "name": "a", "output": "sum", "b": ".fc"},
+    ]
+    assert Graph.load(tmp_path / "m.bitfold").nodes == layered().nodes
+
+
+def test_long_forms_are_read_too(tmp_path):
+    """Files whose nodes say everything and whose constants have a tensor each."""
+    layered().save(tmp_path / "m.bitfold")
+    table, graph, body = parts((tmp_path / "m.bitfold").read_bytes())
+    graph["nodes"] = json.loads(json.dumps([schema.encode(node, ops.Node | type(node)) for node in layered().nodes]))
+    whole, at = {}, 0
+    for name in ("a.fc.mul", "a.fc.bias", "act.neg", "act.pos"):
+        whole[name] = {"dtype": "F32", "shape": [3], "data_offsets": [at, at + 12]}
+        at += 12
+    loaded = load_bytes(tmp_path, join({**whole, "a.fc.weight": table["a.fc.weight"]}, graph, body))
+    assert loaded.nodes == layered().nodes
+    loaded.save(tmp_path / "again.bitfold")
+    assert (tmp_path / "again.bitfold").read_bytes() == (tmp_path / "m.bitfold").read_bytes()
+
+
+@pytest.mark.parametrize("bad", [".x", "{a,b}", "__x"])
+def test_names_that_mean_something_else_in_the_file_are_refused(bad):
+    graph = layered()
+    with pytest.raises(GraphError, match="allowed: 1 to"):
+        replace(graph, nodes=(*graph.nodes, ops.Abs(name=bad, output="y", x="sum")), outputs=("y",))
 
 
 def test_files_rewritten_by_other_tools_are_read(tmp_path):
@@ -158,6 +212,18 @@ def node(index, **changes):
     return edit
 
 
+def stack(name, shape, dtype="F32"):
+    """The tiny file with the constant "m" and perhaps others in one tensor of that name."""
+
+    def edit(table, graph, body):
+        size = (4 if dtype == "F32" else 1) * int(np.prod(shape))
+        table = {"t": table["t"], name: {"dtype": dtype, "shape": shape, "data_offsets": [4, 4 + size]}}
+        table["w"] = {"dtype": "U8", "shape": [1, 2, 2], "data_offsets": [4 + size, 8 + size]}
+        return table, graph, body[:4] + b"\0\0\0?" * (size // 4) + body[12:]
+
+    return edit
+
+
 DEEP = "[" * 100_000 + "]" * 100_000
 F = {"type": "Float"}
 HOSTILE = {
@@ -166,13 +232,27 @@ HOSTILE = {
     "unknown operation": (node(0, type="Exec"), "nodes"),
     "operation is a list": (node(0, type=["Conv"]), "nodes"),
     "unknown field": (node(0, shell="rm"), "no field 'shell'"),
-    "missing field": (lambda t, g, b: (t, {**g, "nodes": [{"type": "Abs", "name": "a", "output": "y"}]}, b), "lacks the field 'x'"),
+    "missing field": (lambda t, g, b: (t, {**g, "nodes": [{"type": "Add", "name": "a", "output": "y"}]}, b), "lacks the field 'b'"),
+    "no node before": (lambda t, g, b: (t, {**g, "inputs": []}, b), "lacks the field 'x'"),
+    "no output before": (lambda t, g, b: (t, {**g, "nodes": [7, g["nodes"][1]]}, b), "entry 0"),
+    "names that grow": (node(0, name="a" * 600, thresholds="." * 600), "lacks the field 'x'"),
+    "own name": (node(0, thresholds="."), "'fc.act_quant.thresholds' does not exist"),
+    "dot in front": (edited(inputs=[[".x", {"shape": [10], "element": F}]]), "begin with neither a dot"),
+    "stack of one": (stack("{m}", [1, 2]), "2 to 8 names"),
+    "stack of nine": (stack("{a,b,c,d,e,f,g,h,i}", [9, 2]), "2 to 8 names"),
+    "stack of other length": (stack("{m,n}", [3, 2]), "2 to 8 names"),
+    "stack of rank 1": (stack("{m,n}", [2]), "2 to 8 names"),
+    "stack of codes": (stack("{m,n}", [2, 2], "U8"), "is uint8"),
+    "stack with a name twice": (stack("{m,m}", [2, 2]), "'m' stands in two tensors"),
+    "stack without a brace": (stack("m,n}", [2, 2]), "names in braces"),
+    "stack in a stack": (stack("{{m,n}}", [2, 2]), "do not end in a brace"),
+    "stack of no names": (stack("{,}", [2, 2]), "'' stands in two tensors"),
     "unknown encoding": (node(0, encoding={"type": "Int3"}), "encoding"),
     "wrong type": (node(0, x=3), "x: got 3; allowed: str"),
     "bits": (node(0, encoding={"type": "Uniform", "bits": 40, "signed": False}), "bits=40"),
     "huge exponent": (node(0, encoding={"type": "PowerOfTwo", "max_exp": 9_007_199_254_740_992}), "exponents"),
     "huge integer": (node(0, encoding={"type": "Uniform", "bits": 10**30, "signed": False}), "nodes: entry 0: encoding: bits: got 1000"),
-    "cycle": (lambda t, g, b: (t, {**g, "nodes": g["nodes"][::-1]}, b), "not defined before"),
+    "cycle": (lambda t, g, b: (t, {**g, "nodes": [{**g["nodes"][1], "x": "codes"}, {**g["nodes"][0], "x": "y"}]}, b), "not defined before"),
     "huge input": (edited(inputs=[["x", {"shape": [2**40], "element": F}]]), "elements at most"),
     "negative size": (edited(inputs=[["x", {"shape": [-10], "element": F}]]), "sizes of 1"),
     "input twice": (lambda t, g, b: (t, {**g, "inputs": g["inputs"] * 2}, b), "twice in inputs"),

@@ -21,6 +21,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.schema import decode, encode, short
+from bitfold.ir.shorthand import expand, shorten, stacked, unstacked
 
 VERSION = 1
 MAX_HEADER = 1 << 24  # bytes
@@ -54,8 +55,9 @@ def save(graph: Graph, path: str | Path) -> int:
     try:
         with open(temporary, "xb") as file:
             file.write(header(graph))
-            for name in _stored_order(graph.constants):
-                file.write(graph.constants[name].data.data)
+            for arrays in _tensors(graph.constants).values():
+                for array in arrays:
+                    file.write(array.data)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -72,22 +74,24 @@ def file_size(graph: Graph) -> int:
 
 def header(graph: Graph) -> bytes:
     """The length (8 bytes, little-endian) and the JSON header, padded with spaces to a multiple of 8."""
-    names = _stored_order(graph.constants)
+    tensors = _tensors(graph.constants)
     document = Document(
         version=VERSION,
         name=graph.name,
         inputs=tuple(graph.inputs.items()),
         nodes=graph.nodes,
         outputs=graph.outputs,
-        constants=tuple((name, graph.constants[name].type) for name in names if graph.constants[name].data.dtype != np.float32),
+        constants=tuple((name, graph.constants[name].type) for name, (array, *_) in tensors.items() if array.dtype != np.float32),
         metadata=tuple(graph.metadata.items()),
     )
-    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(encode(document, Document))}}
+    data: Any = encode(document, Document)
+    data["nodes"] = shorten(data["nodes"], next(iter(graph.inputs)))
+    table: dict[str, Any] = {"__metadata__": {"bitfold": _dumps(data)}}
     begin = 0
-    for name in names:
-        data = graph.constants[name].data
-        end = begin + data.nbytes
-        table[name] = {"dtype": _NAMES[data.dtype], "shape": data.shape, "data_offsets": [begin, end]}
+    for name, arrays in tensors.items():
+        end = begin + sum(array.nbytes for array in arrays)
+        shape = arrays[0].shape if len(arrays) == 1 else (len(arrays), *arrays[0].shape)
+        table[name] = {"dtype": _NAMES[arrays[0].dtype], "shape": shape, "data_offsets": [begin, end]}
         begin = end
     text = _dumps(table).encode()
     text += b" " * (-len(text) % 8)
@@ -100,9 +104,10 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def _stored_order(constants: Mapping[str, Constant]) -> list[str]:
-    """32-bit tensors first, so that all of them are aligned in the mapped file."""
-    return sorted(constants, key=lambda name: -constants[name].data.itemsize)
+def _tensors(constants: Mapping[str, Constant]) -> dict[str, tuple[np.ndarray, ...]]:
+    """The file's tensors in their order, each of one constant or several. Those of 32 bits first, so that all are aligned in the file."""
+    arrays = {name: constant.data for name, constant in constants.items()}
+    return dict(sorted(stacked(arrays).items(), key=lambda item: -item[1][0].itemsize))
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------------------
@@ -130,12 +135,16 @@ def _load(path: Path) -> Graph:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("bitfold"), str):
         raise FormatError("the metadata has no text 'bitfold': a safetensors file perhaps, but not a bitfold file")
     document = _document(metadata["bitfold"])
-    arrays = _arrays(table, mapped, 8 + length)
-    constants = _constants(arrays, dict(document.constants))
+    constants = _constants(_arrays(table, mapped, 8 + length), dict(document.constants))
     return Graph(dict(document.inputs), document.nodes, document.outputs, constants, document.name, dict(document.metadata))
 
 
-def _constants(arrays: dict[str, np.ndarray], listed: dict[str, TensorType]) -> dict[str, Constant]:
+def _constants(tensors: dict[str, np.ndarray], listed: dict[str, TensorType]) -> dict[str, Constant]:
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in unstacked(tensors):
+        if name in arrays:
+            raise FormatError(f"constant {short(name)} stands in two tensors")
+        arrays[name] = array
     if missing := listed.keys() - arrays.keys():
         raise FormatError(f"graph: constant {short(min(missing))} has no tensor")
     for name, array in arrays.items():
@@ -148,6 +157,7 @@ def _document(text: str) -> Document:
     data = _parse(text, "graph")
     if data.get("version") != VERSION:
         raise FormatError(f"graph version is {short(data.get('version'))}; this bitfold reads version {VERSION}")
+    data["nodes"] = expand(data.get("nodes"), data.get("inputs"))
     document: Document = decode(data, Document)
     for kind, pairs in (("inputs", document.inputs), ("constants", document.constants), ("metadata", document.metadata)):
         if len({name for name, _ in pairs}) != len(pairs):

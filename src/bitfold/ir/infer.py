@@ -101,9 +101,16 @@ def _check_outside(graph: Graph) -> None:
 
 
 def _check_name(kind: str, name: Any) -> None:
-    """Names are printed and are keys of the file's tensor table, where "__metadata__" is taken."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name.startswith("__"):
-        raise GraphError(f"{kind} name {short(name)}: allowed: 1 to {MAX_NAME} printable characters that do not begin with two underscores")
+    """Names are printed and are keys of the file's tensor table, where "__metadata__" is taken; see ``ir.shorthand`` for dot and brace."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MAX_NAME
+        or not name.isprintable()
+        or name.startswith(("__", "."))
+        or name[-1] == "}"
+    ):
+        allowed = f"1 to {MAX_NAME} printable characters that begin with neither a dot nor two underscores and do not end in a brace"
+        raise GraphError(f"{kind} name {short(name)}: allowed: {allowed}")
 
 
 def _check_text(text: Any) -> None:
