@@ -62,7 +62,7 @@ def _details(run: Run) -> dict[str, Any]:
         "recipe_hash": run.recipe.hash,
         "trained": {name: value for name, value in run.facts.items() if name not in ("data", "result")},
         "train_seconds": round(sum(seconds), 3),
-        "epoch_seconds": statistics.median(seconds),
+        "epoch_seconds": statistics.median(seconds) if seconds else None,  # an imported run has no epochs
         "epochs": [{name: row[name] for name in PER_EPOCH if name in row} for row in run.metrics],
     }
 
