@@ -88,6 +88,8 @@ def train(
         eval_every=eval_every,
         checkpoint_steps=checkpoint_steps,
     )
+    if "imported" in run.facts:
+        raise ConfigError(f"{run.path} is an imported run; there is nothing to resume")
     last = run.metrics[-1]
     if os.environ.get("RANK", "0") == "0":
         if keep is not None:

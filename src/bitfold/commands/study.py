@@ -23,7 +23,7 @@ from bitfold.engine.engine import LayerProfile
 from bitfold.export.report import VerifyReport
 from bitfold.ir.graph import Graph
 from bitfold.report import run as run_files
-from bitfold.report.content import Comparison, Confusion, Contestant, Layer, Report, Tile, Verification
+from bitfold.report.content import Comparison, Confusion, Contestant, Curve, Layer, Report, Tile, Verification
 from bitfold.report.layers import layers
 from bitfold.report.page import duration, kilobytes, render
 from bitfold.training.evaluate import evaluate
@@ -129,15 +129,12 @@ def _float_entries(twin: nn.Module, x: np.ndarray, threads: int) -> tuple[list[E
 
 def report(found: Study, title: str, lead: str, more: tuple[Comparison, ...] = (), facts: dict[str, str] | None = None) -> Report:
     """The page of a study; ``more``: further comparisons after its own."""
-    curves = [run_files.curve(found.run.path, f"low-bit ({found.run.recipe.stage[-1].method})")]
-    if found.twin_run is not None:
-        curves.append(run_files.curve(found.twin_run.path, "float twin"))
     classes = tuple(str(name) for name in found.run.facts["data"]["class_names"])
     return Report(
         title=title,
         lead=lead,
         tiles=_tiles(found),
-        curves=tuple(curves),
+        curves=curves(found.run, found.twin_run),
         confusion=Confusion(classes, np.array(found.result["confusion"])),
         layers=found.layers,
         verification=_verification(found.verification),
@@ -145,6 +142,12 @@ def report(found: Study, title: str, lead: str, more: tuple[Comparison, ...] = (
         recipe=run_files.recipe(found.run.path),
         facts={**run_files.facts(found.run.path), "measured on": machine.one_line(machine.facts()), **(facts or {})},
     )
+
+
+def curves(run: Run, twin: Run | None) -> tuple[Curve, ...]:
+    """Of the runs that have any: imported weights come without."""
+    runs = [(run, f"low-bit ({run.recipe.stage[-1].method})"), (twin, "float twin")]
+    return tuple(run_files.curve(r.path, name) for r, name in runs if r is not None and r.metrics)
 
 
 def _comparison(found: Study) -> Comparison:

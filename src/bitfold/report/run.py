@@ -26,7 +26,7 @@ def recipe(folder: str | Path) -> str:
 
 
 def facts(folder: str | Path) -> dict[str, str]:
-    """Recipe, seed, machine, versions, commit, dates and command of run.json, in words."""
+    """Recipe, seed, machine, origin of imported weights, versions, commit, dates and command of run.json, in words."""
     table: dict[str, Any] = json.loads(_read(folder, "run.json"))
     machine, versions = table.get("machine", {}), table.get("versions", {})
     found = {
@@ -35,10 +35,15 @@ def facts(folder: str | Path) -> dict[str, str]:
         "trained on": ", ".join(str(v) for v in (machine.get("cpu"), *machine.get("gpus", [])) if v),
         "trained": " to ".join(str(table[k]) for k in ("started", "finished") if k in table),
         "commit": table.get("commit"),
+        "imported": _imported(table["imported"]) if "imported" in table else None,
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
         "command": table.get("command"),
     }
     return {label: str(value) for label, value in found.items() if value not in (None, "")}
+
+
+def _imported(origin: dict[str, Any]) -> str:
+    return f"{origin['file']} ({origin['source']}), SHA-256 {origin['sha256']}"
 
 
 def _read(folder: str | Path, name: str) -> str:
