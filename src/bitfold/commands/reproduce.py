@@ -148,7 +148,7 @@ def score(request: Request, found: Sequence[Row]) -> Scores:
     entries = []
     for row in study.row:
         figure = Figure(row.published.accuracy, row.published.source, row.published.difference) if row.published is not None else None
-        entries.append(Entry(row.name, tuple(by_row[row.name]), row.group, row.note, figure))
+        entries.append(Entry(row.name, tuple(by_row[row.name]), row.group, row.note, figure, row.reference))
     protocol = study.variant(request.protocol).description
     lead = study.description + (f" Protocol {request.words}: {protocol}" if request.protocol != FULL else "")
     if request.protocol == FULL and request.epochs is not None:

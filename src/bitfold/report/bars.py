@@ -10,8 +10,8 @@ from html import escape
 
 from bitfold.report.svg import number, ticks
 
-WIDTH = 560  # user units
-LEFT, RIGHT, TOP, BOTTOM = 150, 64, 6, 38
+WIDTH = 500  # user units
+LEFT, RIGHT, TOP, BOTTOM = 140, 100, 6, 38  # room for names and for the figures after the longest bar
 STEP = 22  # from row to row
 
 

@@ -39,13 +39,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the study: ``rows`` are its runs, one a seed, failures included."""
+    """A row of the study: ``rows`` are its runs, one a seed, failures included. ``reference``: shown, but no contestant."""
 
     name: str
     rows: tuple[Row, ...]
     group: str = ""
     note: str = ""
     published: Figure | None = None
+    reference: bool = False
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -54,7 +55,12 @@ class Entry:
 
     @property
     def failures(self) -> list[str]:
-        return [f"{self.name}, seed {row.details['study']['seed']}: {row.reason}" for row in self.rows if row.reason is not None]
+        """One line a reason, with the seeds it ended."""
+        seeds: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.reason is not None:
+                seeds.setdefault(row.reason, []).append(str(row.details["study"]["seed"]))
+        return [f"{self.name}, seed {', '.join(each)}: {reason}" for reason, each in seeds.items()]
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -157,8 +163,13 @@ def cells(entry: Entry, scores: Scores) -> list[str]:
         return [entry.name, "failed", *[""] * (len(HEAD) - 2)]
     torch, seconds, size = entry.mean("accuracy_torch"), entry.mean("epoch_seconds"), entry.mean("file_bytes")
     assert torch is not None and seconds is not None and size is not None
-    figure, failed = entry.published, len(entry.failures)
-    notes = [entry.note, f"{score.n} seeds" if score.n > 1 else "1 seed", f"{failed} failed" if failed else ""]
+    figure, failed = entry.published, len(entry.rows) - score.n
+    notes = [
+        entry.note,
+        "for comparison" if entry.reference else "",
+        f"{score.n} seeds" if score.n > 1 else "1 seed",
+        f"{failed} failed" if failed else "",
+    ]
     latency = entry.latency_us
     return [
         entry.name,

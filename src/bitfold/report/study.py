@@ -19,14 +19,14 @@ def render(scores: Scores) -> str:
 
 
 def _tiles(scores: Scores) -> list[Tile]:
-    done = [(entry, entry.accuracy) for entry in scores.entries if entry.accuracy is not None]
-    if not done:
-        return []
-    best, score = max(((e, s) for e, s in done if s is not None), key=lambda pair: pair[1].mean)
+    ranked = [(score.mean, score, entry) for entry in scores.entries if (score := entry.accuracy) is not None and not entry.reference]
     runs = sum(len(entry.runs) for entry in scores.entries)
-    failed, missing = len(scores.failures), len(scores.missing)
+    failed, missing = sum(len(entry.rows) for entry in scores.entries) - runs, len(scores.missing)
     wrong = sum(entry.total("verify", "accumulators_differ") for entry in scores.entries)
-    tiles = [Tile("Best", best.name, f"{score.text()} %")]
+    tiles = []
+    if ranked:
+        _, score, best = max(ranked, key=lambda each: each[0])
+        tiles.append(Tile("Best", best.name, f"{score.text()} %"))
     if scores.baseline is not None and scores.baseline.accuracy is not None:
         tiles.append(Tile("Baseline", scores.baseline.name, f"{scores.baseline.accuracy.text()} %"))
     rest = ", ".join(words for n, words in ((failed, f"{failed} failed"), (missing, f"{missing} rows not run yet")) if n)

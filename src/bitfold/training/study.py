@@ -36,6 +36,7 @@ class StudyRow:
     published: Published | None = None
     group: str = ""  # a heading over rows that belong together
     note: str = ""  # what the reader of the table should know
+    reference: bool = False  # stands beside the others for comparison, as a float twin does, and is no contestant
     follows: str | None = None  # the row whose run with the first seed is this one's teacher; the recipe then needs teacher.weight
 
 
