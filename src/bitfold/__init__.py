@@ -19,6 +19,7 @@ _LAZY = {
     "load_recipe": "bitfold.training.recipe",
     "train": "bitfold.training.train",
     "evaluate": "bitfold.training.evaluate",
+    "evaluate_corruptions": "bitfold.training.robustness",
 }
 _PACKAGES = ("methods", "models", "data", "training", "tasks", "importers")
 

@@ -1,5 +1,6 @@
 """Batches as a pure function: batch k of epoch e depends on (seed, e, k) alone, and each process takes its part of it."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -72,6 +73,16 @@ class Loader:
         shift = torch.tensor(mean, device=self.device)
         scale = torch.tensor(std, device=self.device)
         self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
+
+    def over(self, dataset: Dataset) -> "Loader":
+        """The same batches, normalised alike, of a data set with as many samples of the same shape."""
+        if len(dataset) != len(self.dataset) or dataset.image_shape != self.dataset.image_shape:
+            raise ConfigError(
+                f"loader: {len(dataset)} samples of {dataset.image_shape} in place of {len(self.dataset)} of {self.dataset.image_shape}"
+            )
+        twin = copy.copy(self)
+        twin.dataset = dataset
+        return twin
 
     @property
     def device(self) -> torch.device:
