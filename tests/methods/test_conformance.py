@@ -106,6 +106,7 @@ MORE = {  # numbers that change the encoding, and choices that go together
     "dorefa": [{"weight_bits": 2, "act_bits": 3, "grad_bits": 6}, {"weight_bits": 1, "act_bits": 2}],
     "s3": [{"bits": 2}, {"bits": 4}],
     "xnor_net": [{"act_bits": 3}],
+    "xnor_plus_plus": [{"scale": "outer", "image_size": (7, 9)}],
 }
 CASES = [(name, v) for name in methods.names() for v in variants(name) + MORE.get(name, [])]
 cases = pytest.mark.parametrize(("name", "values_of"), CASES, ids=[f"{n}-{'-'.join(f'{k}={x}' for k, x in v.items())}" for n, v in CASES])

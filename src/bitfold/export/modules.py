@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Encoding, Float
 from bitfold.layers.activations import RPReLU, TwoSlope
 from bitfold.layers.quant import QuantConv2d, QuantLinear
+from bitfold.layers.scale_map import ScaleMap
 from bitfold.quantizers.base import Identity, Quantizer
 
 Handler = Callable[..., Step]
@@ -109,6 +111,19 @@ def _rprelu(call: Call, m: RPReLU, x: Step) -> Step:
     return call.elementwise(ops.TwoSlope, x, **arrays)
 
 
+def _scale_map(call: Call, m: ScaleMap, x: Step) -> Step:
+    """x times a constant image. The IR has constants per channel only, so convs spread a single 1, made from the data, over rows and then
+    over columns: each output sees exactly one tap, and its product is the one that PyTorch rounds."""
+    row, column = call.float_tensor(m.row, "row"), call.float_tensor(m.column, "column")
+    (h, w), path = (len(row), len(column)), call.path
+    zeros = np.zeros((1, x.shape[0], 1, 1))
+    zero = Step(ops.Conv, f"{path}.zero", (x,), (1, 1, 1), {"weight": zeros, "stride": (h, w)})
+    one = Step(ops.Affine, f"{path}.one", (zero,), (1, 1, 1), {"mul": np.ones(1), "bias": np.ones(1)})
+    rows = Step(ops.Conv, f"{path}.rows", (one,), (1, h, 1), {"weight": row[::-1].reshape(1, 1, h, 1), "padding": (h - 1, 0)})
+    image = Step(ops.Conv, f"{path}.image", (rows,), (1, h, w), {"weight": column[::-1].reshape(1, 1, 1, w), "padding": (0, w - 1)})
+    return call.step(ops.Mul, x, image)
+
+
 def _same(call: Call, module: nn.Module, x: Step) -> Step:
     return x
 
@@ -132,6 +147,7 @@ _HANDLERS: dict[Any, Handler] = {
     nn.PReLU: lambda call, m, x: calls.prelu(call, x, m.weight),
     TwoSlope: _two_slope,
     RPReLU: _rprelu,
+    ScaleMap: _scale_map,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: lambda call, m, x: calls.adaptive_avg_pool2d(call, x, m.output_size),
