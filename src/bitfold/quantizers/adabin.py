@@ -1,6 +1,6 @@
 """AdaBin's adaptive binary sets: {centre - distance, centre + distance} for weights and for activations."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,14 @@ class AdaBinActivation(Quantizer):
         self.beta = nn.Parameter(torch.zeros(()))
 
     def forward(self, a: Tensor) -> Tensor:
-        centred = a - self.beta
-        bits = straight_through(sign(centred) * sign(self.alpha.detach()), self.estimator.surrogate(centred / self.alpha))
-        return self.alpha * (bits + self.beta) if self.center_mode == "code" else self.alpha * bits + self.beta
+        code = self.center_mode == "code"
+        beta = self.beta.detach()
+        value = sign(a.detach() - beta).mul_(sign(self.alpha)).add_(beta if code else 0.0)
+        value = value.mul_(self.alpha.detach()).add_(0.0 if code else beta)
+        if not torch.is_grad_enabled():
+            return value
+        surrogate = self.estimator.surrogate(_Standardise.apply(a, self.alpha, self.beta))
+        return _Place.apply(value, surrogate, self.alpha, self.beta, code)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -85,3 +90,36 @@ class AdaBinActivation(Quantizer):
     def encoding(self, x: Tensor | None = None) -> Binary:
         alpha, beta = self.alpha.item(), self.beta.item()
         return Binary(scale=abs(alpha), offset=alpha * beta if self.center_mode == "code" else beta)
+
+
+class _Standardise(torch.autograd.Function):
+    """u = (a - beta) / alpha. Its gradient comes in divided by alpha, see _Place: two passes over the activation are saved."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        u = (a - beta).div_(alpha)
+        ctx.save_for_backward(u)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        (u,) = ctx.saved_tensors
+        return gradient, -(gradient * u).sum(), -gradient.sum()
+
+
+class _Place(torch.autograd.Function):
+    """``value``, which is alpha (s + beta) or alpha s + beta. The surrogate of s gets the gradient without its factor alpha."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor, alpha: Tensor, beta: Tensor, code: bool) -> Tensor:
+        ctx.save_for_backward(value, alpha, beta)
+        ctx.code = code
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        value, alpha, beta = ctx.saved_tensors
+        total, product = gradient.sum(), (gradient * value).sum()
+        if ctx.code:
+            return None, gradient, product / alpha, alpha * total, None
+        return None, gradient, (product - beta * total) / alpha, total, None

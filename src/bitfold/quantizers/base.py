@@ -1,24 +1,41 @@
 """What a quantiser is: a tensor -> tensor map with a gradient, which can state its codes and their encoding."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from bitfold.ir.encoding import Encoding, Float
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 where x >= 0 (so sign(0) = sign(-0.0) = +1), else -1, in x's dtype. Never ``torch.sign``: it gives 0 at 0. No gradient."""
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    """+1 where x >= 0 (so sign(0) = sign(-0.0) = +1), else -1, in x's dtype; NaN stays NaN. Never ``torch.sign``: it gives 0 at 0.
+    No gradient.
+
+    One pass and four in place, because in eager mode on a CPU ``torch.where`` takes five times as long as all of them.
+    """
+    negated = F.threshold(x.detach().neg(), 0, -2, inplace=True)  # -2 where x >= 0, else -x > 0
+    return negated.add_(1).clamp_(max=1).neg_()
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """``value``, bit for bit, with the gradient of ``surrogate`` (one shape, one dtype).
+    """``value``, bit for bit, with the gradient of ``surrogate`` (one shape, one dtype), whose own values do not matter.
 
-    surrogate - surrogate is +0 exactly, so nothing is rounded and scaled values stay on their grid, which the usual form
-    surrogate + (value - surrogate).detach() does not promise. Plain operations, because torch.compile fuses them and an
-    autograd.Function costs it more. A -0 becomes +0; where the surrogate is not finite, neither is the result.
+    An autograd.Function, because it costs no pass over the tensor; surrogate + (value - surrogate).detach() costs two and rounds.
     """
-    return value.detach() + (surrogate - surrogate.detach())
+    if not (surrogate.requires_grad and torch.is_grad_enabled()):
+        return value.detach()
+    return _StraightThrough.apply(value.detach(), surrogate)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, gradient
 
 
 def along(vector: Tensor, x: Tensor, axis: int) -> Tensor:
