@@ -155,7 +155,7 @@ class Job:
         """Writes the run's row, with the study it belongs to."""
         published = asdict(self.row.published) if self.row.published is not None else None
         study = {"protocol": self.origin.protocol, "changes": list(self.origin.changes), "seed": self.seed, "published": published}
-        details = {"study": study, **row.details}
+        details = {**row.details, "study": study}
         row = replace(row, bench="study", subject=self.origin.study, contestant=self.row.name, details=details)
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_atomic(self.folder / ROW, lambda f: f.write(rows.lines([row]).encode()))
