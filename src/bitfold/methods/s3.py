@@ -46,9 +46,9 @@ class S3(Method):
         task_loss: Tensor,
         features: Features = NO_FEATURES,
     ) -> Tensor:
-        if self.reg == 0:
-            return task_loss
         sparse = [m.sparse for m in model.modules() if isinstance(m, SignSparseShift)]
+        if self.reg == 0 or not sparse:  # none: composed with another method's weights
+            return task_loss
         return task_loss + self.reg * torch.stack([(-s).clamp(min=0).sum() for s in sparse]).sum()
 
 
