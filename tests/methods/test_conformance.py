@@ -98,6 +98,10 @@ def variants(name: str) -> list[dict[str, Any]]:
 
 
 MORE = {  # numbers that change the encoding, and choices that go together
+    "binarize_by_classification": [
+        {"classifier": "linear", "decision": "argmax"},
+        {"classifier": "linear", "decision": "argmax", "activation_binarizer": "classifier"},
+    ],
     "qnn": [
         {"weight_bits": 4, "act_bits": 3},
         {"weight_bits": 8, "act_bits": 8, "act_signed": True, "grad_bits": 6},

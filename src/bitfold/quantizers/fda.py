@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
-from bitfold.quantizers.base import straight_through
+from bitfold.quantizers.base import sign, straight_through
 from bitfold.quantizers.sign import Sign
 
 Layout: TypeAlias = Literal["filters", "image", "features"]
@@ -81,7 +81,9 @@ class FDASign(Sign):
         return slope if math.isinf(self.clip) else slope.masked_fill_(x.abs() > self.clip, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = straight_through(_above_zero(x), x * self.slope(x))
+        z = _above_zero(x)
+        if torch.is_grad_enabled():
+            z = straight_through(z, x * self.slope(x))
         return z + self.alpha * self.noise(x) if self.noise is not None and self.training else z
 
     @torch.no_grad()
@@ -90,4 +92,5 @@ class FDASign(Sign):
 
 
 def _above_zero(x: Tensor) -> Tensor:
-    return torch.where(x > 0, 1.0, -1.0).to(x.dtype)
+    """+1 where x > 0, else -1."""
+    return -sign(-x)
