@@ -1,14 +1,14 @@
-"""Methods in pairs, found by themselves: weight slot of one, input slot of the next, around the ring of all methods; wrappers on all bases."""
+"""Methods in pairs, found by themselves: each weight slot with the next input slot, around the ring; wrappers on many bases."""
 
 import numpy as np
 import pytest
 import torch
+from tests.methods.test_conformance import applied, batch, float_twin, layers, train_step
 
 import bitfold
 from bitfold import methods
 from bitfold.errors import ConfigError
 from bitfold.methods.base import Method, Wrapper
-from tests.methods.test_conformance import applied, batch, float_twin, layers, train_step
 
 WRAPPERS = [name for name in methods.names() if isinstance(methods.get(name), Wrapper)]
 PLAIN = [name for name in methods.names() if name not in ("float", "compose", *WRAPPERS)]
