@@ -14,6 +14,7 @@ from bitfold.ir.encoding import Encoding, Float
 from bitfold.layers.activations import RPReLU, TwoSlope
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.layers.scale_map import ScaleMap
+from bitfold.layers.shift_norm import ShiftNorm
 from bitfold.quantizers.base import Identity, Quantizer
 
 Handler = Callable[..., Step]
@@ -94,6 +95,11 @@ def _batch_norm(call: Call, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Step) ->
     return calls.affine(call, x, call.float_tensor(slope, "slope"), call.float_tensor(shift, "shift"))
 
 
+def _shift_norm(call: Call, module: ShiftNorm, x: Step) -> Step:
+    slope, shift = module.slope_and_shift()
+    return calls.affine(call, x, call.float_tensor(slope, "slope"), call.float_tensor(shift, "shift"))
+
+
 def _max_pool(call: Call, m: nn.MaxPool2d, x: Step) -> Step:
     return calls.max_pool2d(call, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)  # type: ignore[arg-type]
 
@@ -140,6 +146,7 @@ _HANDLERS: dict[Any, Handler] = {
     nn.Linear: _linear,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    ShiftNorm: _shift_norm,
     nn.ReLU: lambda call, m, x: calls.relu(call, x),
     nn.ReLU6: lambda call, m, x: calls.relu6(call, x),
     nn.Hardtanh: lambda call, m, x: calls.hardtanh(call, x, m.min_val, m.max_val),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.quant import QuantLayer, quant_layers
+from bitfold.layers.shift_norm import shift_norms
 from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.gradient import GradientQuant
@@ -27,9 +28,11 @@ class QNN(Method):
     k bits: LinearQuant or LogQuant (2 to 5 bits), weights scaled by max|W| of the layer, activations unsigned on [0, 1] or, with
     ``act_signed``, on [-1, 1). Weights are clipped to [-1, 1] after each step. ``lr_scale``: Glorot's factor
     sqrt((fan_in + fan_out) / 1.5) on the step of each weight (Theano code), rounded to a power of two and on biases too ("pow2",
-    Torch code), or none. ``grad_bits``: gradients of pre-activations, 0 for float. Loss: squared hinge, one against the rest.
+    Torch code), or none. ``norm="shift"``: shift-based BatchNorm (its AdaMax: ``optimizer = "s_adamax"`` in a recipe). ``grad_bits``:
+    gradients of pre-activations, 0 for float; the paper has 6. Loss: squared hinge, one against the rest.
     Deviations: the k-bit ranges, max|W| and the gradient's scale are decisions of this project (the paper's formulas: (memory)); the
-    model's own initialisation stays (released: uniform(-1, 1)); shift-based BatchNorm and AdaMax are not part of this method.
+    model's own initialisation stays unless ``init="uniform"``, the released uniform(-1, 1), because a network may come trained; the
+    released BatchNorm behind the last layer is the model's affair.
     """
 
     first: bool = True
@@ -44,6 +47,8 @@ class QNN(Method):
     grad_bits: int = 0
     grad_kind: Literal["linear", "log"] = "log"
     loss_kind: Literal["squared_hinge", "task"] = "squared_hinge"
+    norm: Literal["batch", "shift"] = "batch"
+    init: Literal["model", "uniform"] = "model"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,10 +80,17 @@ class QNN(Method):
     def grad_quantizer(self, layer: QuantLayer) -> nn.Module | None:
         return GradientQuant(self.grad_bits, self.grad_kind) if self.grad_bits else None
 
+    @torch.no_grad()
+    def finish(self, model: nn.Module) -> nn.Module:
+        if self.init == "uniform":
+            for layer in _own(model):
+                layer.weight.uniform_(-1, 1)
+        return shift_norms(model) if self.norm == "shift" else model
+
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """A group for each learning-rate factor. A factor on the learning rate is the factor on the proposed step of the released code."""
         factor: dict[Tensor, float] = {}
-        for layer in quant_layers(model):
+        for layer in _own(model):
             scale = self._lr_scale(layer)
             factor[layer.weight] = scale
             if layer.bias is not None and self.lr_scale == "pow2":
@@ -98,7 +110,7 @@ class QNN(Method):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
-        for layer in quant_layers(model):
+        for layer in _own(model):
             layer.weight.clamp_(-1, 1)
 
     def loss(
@@ -122,6 +134,10 @@ def squared_hinge(outputs: Tensor, labels: Tensor) -> Tensor:
         )
     target = torch.full_like(outputs, -1.0).scatter(1, labels[:, None], 1.0)
     return (1 - target * outputs).clamp(min=0).square().mean()
+
+
+def _own(model: nn.Module) -> list[QuantLayer]:
+    return [layer for layer in quant_layers(model) if isinstance(layer.weight_quant, Sign | LinearQuant | LogQuant)]
 
 
 METHOD = QNN

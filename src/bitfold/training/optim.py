@@ -11,6 +11,7 @@ from bitfold.errors import ConfigError, unknown
 from bitfold.methods.base import Method
 from bitfold.training.bop import Bop
 from bitfold.training.recipe import Stage
+from bitfold.training.s_adamax import SAdaMax
 
 Groups: TypeAlias = list[dict[str, Any]]
 
@@ -29,6 +30,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, Stage], Optimizer]] = {
     "adam": _adam(torch.optim.Adam),
     "adamw": _adam(torch.optim.AdamW),
     "bop": lambda groups, stage: Bop(groups),
+    "s_adamax": lambda groups, stage: SAdaMax(groups, betas=(stage.betas[0], stage.betas[1])),
 }
 
 

@@ -65,11 +65,11 @@ class Stage:
     init: Literal["previous", "scratch"] = "previous"  # the weights of the stage before, by name; the first stage starts from scratch
     init_except: tuple[str, ...] = ()  # patterns of names that need not match those of the stage before
     label_smoothing: float = field(default=0.0, metadata={"min": 0, "below": 1})
-    optimizer: Literal["sgd", "adam", "adamw"]
+    optimizer: Literal["sgd", "adam", "adamw", "s_adamax"]
     lr: float = field(metadata={"above": 0})
     momentum: float = field(default=0.0, metadata={"min": 0, "below": 1})  # sgd
     nesterov: bool = False  # sgd
-    betas: tuple[float, ...] = field(default=(0.9, 0.999), metadata={"min": 0, "below": 1})  # adam, adamw
+    betas: tuple[float, ...] = field(default=(0.9, 0.999), metadata={"min": 0, "below": 1})  # adam, adamw, s_adamax
     weight_decay: float = field(default=0.0, metadata={"min": 0})
     schedule: Literal["cosine", "linear", "step", "exponential", "constant"]
     # how finely the learning rate and the method's progress move; next_epoch: as epoch, the rate one epoch ahead
@@ -142,7 +142,7 @@ def _check_stage(stage: Stage, where: str) -> None:
     if stage.optimizer != "sgd":
         unused += [("momentum", stage.momentum != 0.0, "optimizer sgd"), ("nesterov", stage.nesterov, "optimizer sgd")]
     else:
-        unused += [("betas", stage.betas != (0.9, 0.999), "optimizer adam or adamw")]
+        unused += [("betas", stage.betas != (0.9, 0.999), "optimizer adam, adamw or s_adamax")]
     if stage.schedule != "step":
         unused += [("milestones", stage.milestones != (), "schedule step")]
     if stage.schedule not in ("step", "exponential"):
