@@ -10,10 +10,11 @@ from tests.ir.graphs import random_graph, random_inputs
 
 import bitfold
 from bitfold.engine.engine import Engine
-from bitfold.errors import EngineError
+from bitfold.errors import EngineError, GraphError
 from bitfold.ir import ops
 from bitfold.ir.encoding import Binary, Float, PowerOfTwo, Ternary, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
+from bitfold.ir.interpreter import interpret
 
 GRAPHS = 60
 
@@ -248,3 +249,13 @@ def test_load_takes_a_path(tmp_path: Any, rng: np.random.Generator) -> None:
     net = bitfold.load(tmp_path / "m.bitfold")
     assert isinstance(net, Engine)
     assert_equal(net(*inputs), bitfold.interpret(graph, *inputs), "loaded from a file")
+
+
+@pytest.mark.parametrize("run", [interpret, lambda graph, x: bitfold.load(graph)(x)], ids=["interpreter", "engine"])
+def test_epilogue_constants_that_add_up_beyond_float32_are_refused(run: Any) -> None:
+    huge = Constant.from_array(np.full(2, 3e38, np.float32))
+    node = ops.Linear(name="fc", output="y", x="x", weight="w", epilogue=ops.Epilogue(bias="b", weight_mul="b"))
+    weight = Constant.from_codes(np.ones((2, 4), int), Binary())
+    graph = Graph({"x": TensorType((4,), Binary())}, (node,), ("y",), {"w": weight, "b": huge})
+    with pytest.raises(GraphError, match=r"'fc': the epilogue's bias, weight_mul and tap_mul add up to 1\.5e\+39"):
+        run(graph, np.ones((1, 4), np.int16))

@@ -11,6 +11,7 @@ from bitfold.engine.cost import Choice, Shape, choose, code_format
 from bitfold.engine.fuse import Product
 from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
 from bitfold.ir import ops
+from bitfold.ir.arithmetic import rounded_table
 from bitfold.ir.encoding import Binary, Coded, Float, Uniform
 from bitfold.ir.geometry import conv_classes, tap_counts, weight_sums
 from bitfold.ir.graph import Constant, Graph
@@ -148,7 +149,7 @@ def _scaling(graph: Graph, product: Product) -> dict[str, Any]:
         table = table + constant(epilogue.tap_mul) * tap_counts(shape, (height, width), conv)
     arguments = {
         "mul": np.ones(shape[0], np.float32) if epilogue.mul is None else floats(graph, epilogue.mul),
-        "table": np.ascontiguousarray(np.moveaxis(table, 0, -1), dtype=np.float32).reshape(-1),
+        "table": np.moveaxis(rounded_table(table, conv.name), 0, -1).reshape(-1),
     }
     if table.shape[1:] != (1, 1):
         rows, columns = conv_classes(conv, (height, width), shape[2:])

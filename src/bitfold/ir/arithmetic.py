@@ -4,6 +4,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from bitfold.errors import GraphError
+
 _DROPPED = 0x1FFFFFFF  # the 29 bits of a float64 fraction that float32 lacks
 _HALF_WAY = 0x10000000
 _SMALLEST_NORMAL = 2.0**-126  # below it float32 drops more bits, and all sums are looked at
@@ -32,6 +34,14 @@ def _round_to_odd(product: np.ndarray, c: np.ndarray, total: np.ndarray) -> np.n
     error = (product - (total - back)) + (c - back)
     move = (error != 0) & (total.view(np.int64) & 1 == 0)
     return np.where(move, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)), total)
+
+
+def rounded_table(table: np.ndarray, layer: str) -> np.ndarray:
+    """An epilogue's T, float64, rounded once to float32. GraphError beyond float32's range, where it would become infinite."""
+    largest = float(np.abs(table).max())
+    if largest > float(np.finfo(np.float32).max):
+        raise GraphError(f"{layer!r}: the epilogue's bias, weight_mul and tap_mul add up to {largest:.3g}; allowed: float32's range")
+    return table.astype(np.float32)
 
 
 def ordered_sum(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bitfold.errors import GraphError
 from bitfold.ir import ops
-from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum
+from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum, rounded_table
 from bitfold.ir.encoding import Coded, Float, Uniform
 from bitfold.ir.geometry import conv_classes, out_size, tap_counts, weight_sums
 from bitfold.ir.graph import Graph, TensorType
@@ -156,7 +156,7 @@ def _epilogue(conv: ops.Conv, epilogue: ops.Epilogue, graph: Graph, x: Array, we
         table = table + constant(epilogue.weight_mul, 0.0).astype(np.float64) * weight_sums(weight, hw, conv)
     if epilogue.tap_mul is not None:
         table = table + constant(epilogue.tap_mul, 0.0).astype(np.float64) * tap_counts(weight.shape, hw, conv)
-    offset = table.astype(np.float32)
+    offset = rounded_table(table, conv.name)
     if offset.shape[1:] != (1, 1):
         rows, columns = conv_classes(conv, hw, weight.shape[2:])
         offset = offset[:, rows.index][:, :, columns.index]

@@ -1,0 +1,133 @@
+"""The native core's Python surface, for type checkers; tests/engine/test_stub.py compares it with the compiled module.
+
+Arrays must be C-ordered and aligned; the core refuses others.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+I32: TypeAlias = NDArray[np.int32]
+I16: TypeAlias = NDArray[np.int16]
+U8: TypeAlias = NDArray[np.uint8]
+AnyArray: TypeAlias = NDArray[Any]
+Pair: TypeAlias = tuple[int, int]
+Shape4: TypeAlias = tuple[int, int, int, int]
+Format: TypeAlias = tuple[str, int, bool, int]  # kind of codes, bits, signed, lowest exponent
+Names: TypeAlias = tuple[str, str, str]  # kernel, instruction set, why no faster one
+
+def detected_isa() -> str:
+    """Best instruction set of this CPU."""
+
+def active_isa() -> str:
+    """The same, capped by BITFOLD_ISA."""
+
+def conv_kernel_for(family: str, in_c: int, out_c: int, kernel: Pair, groups: int, in_stride: int) -> Names: ...
+def tap_sums(planes: U8, shape: Shape4, format: Format) -> list[int]: ...
+
+class Plan:
+    """
+    Values in one arena and the steps that compute them; checked while it is built. See bitfold.engine.plan.
+    """
+
+    def __init__(self, threads: int, chunk: int, arena_bytes: int) -> None: ...
+    def value(
+        self, kind: str, hwc: Sequence[int], stride: int, offset: int, planes: int = 1, planes_of: str = "binary", min_code: int = 0
+    ) -> int: ...
+    def input(self, value: int, outside: str) -> None: ...
+    def output(self, value: int, outside: str) -> None: ...
+    def quantize(
+        self, x: int, out: int, levels: int, per_channel: bool, f32: F32 | None, i32: I32 | None, descending: U8 | None, alphabet: I16
+    ) -> Names: ...
+    def convert(self, x: int, out: int) -> Names: ...
+    def dequantize(self, x: int, out: int, scale: float, offset: float) -> Names: ...
+    def affine(self, x: int, out: int, mul: F32, bias: F32) -> Names: ...
+    def arithmetic(self, op: str, a: int, b: int, out: int) -> Names: ...
+    def clamp(self, x: int, out: int, low: float, high: float) -> Names: ...
+    def two_slope(self, x: int, out: int, neg: F32 | None, pos: F32 | None, shift_in: F32 | None, shift_out: F32 | None) -> Names: ...
+    def unary(self, op: str, x: int, out: int) -> Names: ...
+    def pool(
+        self, op: str, x: int, out: int, kernel: Pair, stride: Pair, padding: Sequence[int], dilation: Pair, count_padding: bool
+    ) -> Names: ...
+    def mean(self, over: str, x: int, out: int) -> Names: ...
+    def flatten(self, x: int, out: int) -> Names: ...
+    def concat(self, xs: Sequence[int], out: int) -> Names: ...
+    def pad_channels(self, x: int, out: int, before: int) -> Names: ...
+    def conv(
+        self,
+        family: str,
+        x: int,
+        weights: AnyArray,
+        weight_shape: Shape4,
+        weight_format: Format | None,
+        x_format: Format | None,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+        out_i32: int = -1,
+        out_f32: int = -1,
+        out_bits: int = -1,
+        patch_sums: int = -1,
+        residual: int = -1,
+        mul: F32 | None = None,
+        table: F32 | None = None,
+        patch_mul: F32 | None = None,
+        row_class: I32 | None = None,
+        col_class: I32 | None = None,
+        clamp: tuple[float, float] | None = None,
+        neg: F32 | None = None,
+        pos: F32 | None = None,
+        shift_in: F32 | None = None,
+        shift_out: F32 | None = None,
+        threshold_f32: F32 | None = None,
+        threshold_i32: I32 | None = None,
+        descending: U8 | None = None,
+    ) -> Names: ...
+    def finish(self) -> None: ...
+    def run(self, inputs: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> None: ...
+    def profile(self, inputs: Sequence[AnyArray], outputs: Sequence[AnyArray], repeats: int) -> list[list[float]]: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def allocations(self) -> int: ...
+
+def kernels() -> list[tuple[str, str, str, bool]]:
+    """
+    (name, family, isa, available on this CPU) of every compiled conv and linear kernel, best first.
+    """
+
+def conv_refusal(name: str, shape: Sequence[int]) -> str | None:
+    """None if the kernel serves the shape, else the reason why not."""
+
+def conv_run(
+    name: str,
+    shape: Sequence[int],
+    input: AnyArray,
+    weights: AnyArray,
+    in_format: Format,
+    weight_format: Format,
+    epilogue: dict[str, Any],
+    row_parts: int = 1,
+    block_parts: int = 1,
+) -> dict[str, Any]:
+    """
+    Runs one kernel; see native/kernels/conv.h and epilogue.h. Returns its outputs, one row per output pixel.
+    """
+
+def conv_time(
+    name: str,
+    shape: Sequence[int],
+    input: AnyArray,
+    weights: AnyArray,
+    in_format: Format,
+    weight_format: Format,
+    epilogue: dict[str, Any],
+    repeats: int,
+) -> list[float]:
+    """Seconds of each of `repeats` runs."""
