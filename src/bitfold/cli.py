@@ -264,7 +264,7 @@ def reproduce(
         _print_rows(commands.listing(request), False)
     elif from_:
         commands.redraw(request, from_, console)
-    elif not commands.reproduce(request, jobs.Setting(data, accelerator, threads, verify_images), parallel, console):
+    elif not commands.reproduce(request, jobs.Setting(data, accelerator, parallel, threads, verify_images), console):
         raise typer.Exit(1)
 
 

@@ -31,10 +31,12 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of one command share. ``verify_images``: how many test images ``verify`` compares code by code."""
+    """What all runs of one command share: ``parallel`` of them at once, each with ``threads`` CPU threads; ``verify`` compares the codes of
+    the first ``verify_images`` test images."""
 
     data: Path | None
     accelerator: str
+    parallel: int
     threads: int
     verify_images: int
 
@@ -46,7 +48,8 @@ class Setting:
         return [sys.executable, "-m", "bitfold", *train, *row, *data]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "OMP_NUM_THREADS": str(self.threads), "COLUMNS": "200"}
+        compilers = str(max((os.cpu_count() or 1) // self.parallel, 1))  # of torch.compile; its own default is all cores for every run
+        return {"TORCHINDUCTOR_COMPILE_THREADS": compilers, **os.environ, "OMP_NUM_THREADS": str(self.threads), "COLUMNS": "200"}
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,8 @@ def result(folder: Path) -> Row | None:
     return rows.read(folder / ROW)[0] if (folder / ROW).is_file() else None
 
 
-def run(jobs: Sequence[Job], setting: Setting, parallel: int, changed: Callable[[Job], None], shown: Callable[[], None]) -> None:
-    """Runs all jobs that wait, ``parallel`` at once. ``changed`` hears of every start and end, ``shown`` is called a few times a second.
+def run(jobs: Sequence[Job], setting: Setting, changed: Callable[[Job], None], shown: Callable[[], None]) -> None:
+    """Runs all jobs that wait. ``changed`` hears of every start and end, ``shown`` is called a few times a second.
     Whatever interrupts it, no process is left behind."""
     active: list[Job] = []
     try:
@@ -190,7 +193,7 @@ def run(jobs: Sequence[Job], setting: Setting, parallel: int, changed: Callable[
                 if job.state != "running":
                     changed(job)
             active = [job for job in active if job.state == "running"]
-            while len(active) < parallel and any(job.ready for job in jobs):
+            while len(active) < setting.parallel and any(job.ready for job in jobs):
                 job = next(job for job in jobs if job.ready)
                 job.start(setting)
                 changed(job)

@@ -74,13 +74,13 @@ class Request:
         return Job(row, seed, folder, recipe, origin, teacher)
 
 
-def reproduce(request: Request, setting: Setting, parallel: int, console: Console) -> bool:
+def reproduce(request: Request, setting: Setting, console: Console) -> bool:
     """Runs what is not finished, keeps results.jsonl, table.md and table.html up to date; True where nothing failed."""
     score(request, collect(request))  # refuses a folder with runs of another protocol before anything is started
     jobs = request.jobs()
     done = sum(job.state == "done" for job in jobs)
     console.print(f"{request.study.title}: {len(jobs)} runs in {request.folder}, {done} of them done", soft_wrap=True)
-    watch = Watch(console, jobs, parallel)
+    watch = Watch(console, jobs, setting.parallel)
 
     def changed(job: Job) -> None:
         watch.changed(job)
@@ -91,7 +91,7 @@ def reproduce(request: Request, setting: Setting, parallel: int, console: Consol
         if job.state == "failed":
             watch.changed(job)
     with watch, _terminable():
-        run(jobs, setting, parallel, changed, watch.shown)
+        run(jobs, setting, changed, watch.shown)
     draw(request, collect(request), console)
     return not any(job.state == "failed" for job in jobs)
 
