@@ -55,5 +55,21 @@ test-emulated: $(STAMP)
 	$(BIN)/cmake --build build-emulated
 	BITFOLD_TEST_CORE=_core_emulated PYTHONPATH=build-emulated $(BIN)/python -m pytest tests/native/test_conv_kernels.py -m "$(if $(LONG),slow,not slow)"
 
+# The NEON kernels, the engine and whole networks on AArch64: cross-compiled, run under user-mode emulation. Correctness only; emulation says
+# nothing about speed. Debian: apt-get install g++-aarch64-linux-gnu qemu-user; Python, its libraries and NumPy come to build-aarch64/.
+# The tests left out start processes, which the emulated Python cannot. LONG=1 runs 10,000 cases a kernel.
+ARM := build-aarch64
+ARM_PYTHON := qemu-aarch64 -L $(ARM)/root -E PYTHONPATH=$(ARM)/site:tests -E PYTHONDONTWRITEBYTECODE=1 $(ARM)/root/usr/bin/python3.11
+test-aarch64: build
+	sh tests/aarch64/fetch.sh $(ARM) $(BIN)/python
+	$(BIN)/cmake -S . -B $(ARM)/core -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > /dev/null
+	$(BIN)/cmake --build $(ARM)/core
+	rm -rf $(ARM)/site/bitfold && cp -r src/bitfold $(ARM)/site/ && cp $(ARM)/core/_core*.so $(ARM)/site/bitfold/_core.so
+	mkdir -p $(ARM)/networks && OMP_NUM_THREADS=1 $(BIN)/python tests/aarch64/network.py write $(ARM)/networks
+	$(ARM_PYTHON) tests/aarch64/network.py check $(ARM)/networks
+	$(ARM_PYTHON) -m pytest -p no:cacheprovider -p no:randomly -m "$(if $(LONG),slow,not slow)" tests/native tests/engine --ignore tests/engine/test_process.py
+
 clean:
 	rm -rf build build-* demo-out .pytest_cache .mypy_cache .ruff_cache

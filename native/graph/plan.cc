@@ -12,6 +12,8 @@ const bf_ops* ops_for(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx512) return &bf_ops_avx512;
   if (isa == Isa::kAvx2) return &bf_ops_avx2;
+#elif defined(__aarch64__)
+  if (isa == Isa::kNeon) return &bf_ops_neon;
 #endif
   (void)isa;
   return &bf_ops_scalar;

@@ -54,8 +54,8 @@ static void count_pixels(int32_t pixels, const Tile& t, const void* weights, int
     case 2: return count_tile<kXor, 2>(t, weights, blocks, counts);
     case 3: return count_tile<kXor, 3>(t, weights, blocks, counts);
     case 4: return count_tile<kXor, 4>(t, weights, blocks, counts);
-    case 5: return count_tile<kXor, 5>(t, weights, blocks, counts);
-    case 6: return count_tile<kXor, 6>(t, weights, blocks, counts);
+    case 5: return count_tile<kXor, kPixels < 5 ? 1 : 5>(t, weights, blocks, counts);
+    case 6: return count_tile<kXor, kPixels < 6 ? 1 : 6>(t, weights, blocks, counts);
     case 7: return count_tile<kXor, kPixels < 7 ? 1 : 7>(t, weights, blocks, counts);
     default: return count_tile<kXor, kPixels>(t, weights, blocks, counts);
   }

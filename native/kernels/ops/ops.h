@@ -96,6 +96,8 @@ extern const bf_ops bf_ops_scalar;
 #if defined(__x86_64__)
 extern const bf_ops bf_ops_avx2;
 extern const bf_ops bf_ops_avx512;
+#elif defined(__aarch64__)
+extern const bf_ops bf_ops_neon;
 #endif
 
 #ifdef __cplusplus

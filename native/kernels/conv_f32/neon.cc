@@ -1,0 +1,15 @@
+#include "kernels/conv_f32/conv_f32.h"
+#include "kernels/simd_neon.h"
+
+static constexpr int kPixels = 6;
+static constexpr int kBlocks = 1;
+
+#include "kernels/conv_f32/tiles.h"
+
+extern "C" void conv_f32_6x16_neon(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
+  conv_f32_blocks(args, y0, y1, b0, b1);
+}
+
+extern "C" void conv_f32_dw_1x16_neon(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
+  conv_f32_depthwise(args, y0, y1, b0, b1);
+}
