@@ -25,6 +25,7 @@ from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.fda import FDASign, NoiseAdaptation
 from bitfold.quantizers.linear import LinearQuant
 from bitfold.quantizers.log import LogQuant
+from bitfold.quantizers.normalized import Normalized
 from bitfold.quantizers.odd import OddQuant
 from bitfold.quantizers.rbonn import RBONNWeight
 from bitfold.quantizers.rsign import RSign
@@ -57,6 +58,7 @@ MAKERS: dict[type[Quantizer], list[Callable[[], Quantizer]]] = {
     EDE: [EDE, lambda: EDE(0.01), lambda: EDE(10.0)],
     StochasticSign: [StochasticSign],
     RSign: [_rsign],
+    Normalized: [lambda: Normalized(_rsign(), torch.nn.BatchNorm2d(4))],
     ScaledSign: [lambda r=rule: ScaledSign(r) for rule in ("swap", "detach", "exact", "paper", "code")],  # type: ignore[misc]
     WeightSign: [lambda k=k: WeightSign(Sign(), k) for k in ("none", "layer", "filter", "pow2")]  # type: ignore[misc]
     + [lambda: WeightSign(Sign(), "learned", scale_init=torch.tensor([0.5, -0.25, 2.0]).reshape(3, 1, 1, 1))],

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, quant_layers
 from bitfold.layers.swap import replace_modules
 from bitfold.quantizers.base import along, per_filter
 
@@ -49,10 +49,13 @@ def batch_norm(layer: QuantLayer) -> nn.Module:
 
 def remove_norms_behind(model: nn.Module) -> int:
     """Takes out the BatchNorm behind every Quant layer, the next one in registration order if no other layer comes before it and it has
-    the layer's width; returns how many. In place."""
+    the layer's width; returns how many. In place. Those inside a layer's quantisers stay."""
     gone: dict[nn.Module, nn.Module] = {}
     width: int | None = None
+    inside = {m for layer in quant_layers(model) for m in layer.modules() if m is not layer}
     for module in model.modules():
+        if module in inside:
+            continue
         if isinstance(module, nn.Conv2d | nn.Linear):
             quantised = isinstance(module, QuantConv2d | QuantLinear)
             width = (module.out_channels if isinstance(module, nn.Conv2d) else module.out_features) if quantised else None

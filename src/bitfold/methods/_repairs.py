@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bitfold.layers.activations import RPReLU, TwoSlope, replace_activations
 from bitfold.layers.norm import MeanShift, SampleStd, batch_norm
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, channel_axis, in_width
+from bitfold.layers.quant import QuantLayer, QuantLinear, channel_axis, in_width, quant_layers
 from bitfold.methods.fda_bnn import FDABNN
 from bitfold.methods.ir_net import IRNet
 from bitfold.methods.recu import ReCU
@@ -98,7 +98,7 @@ def _weight_normalization(kind: WeightNorm) -> nn.Module | None:
         case "standard":
             return StandardWeight()
         case "recu":
-            return QuantileClamp(ReCU().tau_min)
+            return QuantileClamp(ReCU().tau_min, ReCU().tau_max)
     return None
 
 
@@ -146,8 +146,7 @@ def regularization(model: nn.Module, kind: Regularizer, strength: float, target:
 
 def binary_layers(model: nn.Module) -> Iterator[QuantLayer]:
     """The layers of ``model`` whose weights are quantised."""
-    layers = (m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear))
-    return (layer for layer in layers if not isinstance(layer.weight_quant, Identity))
+    return (layer for layer in quant_layers(model) if not isinstance(layer.weight_quant, Identity))
 
 
 def add_anchor(layer: QuantLayer) -> None:

@@ -103,12 +103,15 @@ class RepairMethods(Method):
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         return with_feature_norm(feature_quantizer(self.feature, layer), self.feature_norm, layer)
 
+    def prepare(self, model: nn.Module) -> nn.Module:
+        replaced_activations(model, self.activation)
+        return model
+
     def finish(self, model: nn.Module) -> nn.Module:
         if self.weight == "classifier":
             model = BinarizeByClassification().finish(model)
         if self.feature_norm in ("none", "before"):
             remove_norms_behind(model)
-        replaced_activations(model, self.activation)
         if self.squeeze:
             model = wrap_layers(model, lambda m: SqueezeExcite(m, self.reduction) if isinstance(m, QuantConv2d) else m)
         if self.weight_bases * self.act_bases > 1:
@@ -141,6 +144,10 @@ class RepairMethods(Method):
             for layer in binary_layers(model):
                 layer.weight.clamp_(-1, 1)
 
+    @property
+    def needs_teacher(self) -> bool:
+        return self.distill != "none"
+
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return blocks(model) if self.distill == "attention" else ()
 
@@ -153,10 +160,12 @@ class RepairMethods(Method):
         task_loss: Tensor,
         features: Features = NO_FEATURES,
     ) -> Tensor:
-        if self.distill == "soft_ce" and teacher is not None:
+        if self.distill == "soft_ce":
+            assert teacher is not None
             task_loss = distribution_loss(outputs, teacher)
-        for path, seen in features.teacher.items() if self.distill == "attention" else ():
-            task_loss = task_loss + self.attention_weight * attention_loss(features.student[path], seen)
+        if self.distill == "attention":
+            pairs = [(features.student[path], features.teacher[path]) for path in self.taps(model)]
+            task_loss = task_loss + self.attention_weight * torch.stack([attention_loss(*pair) for pair in pairs]).sum()
         return task_loss + regularization(model, self.regularizer, self.strength, self.kurtosis_target)
 
 
