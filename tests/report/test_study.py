@@ -8,7 +8,7 @@ from tests.report.studies import failure, run
 from tests.report.test_page import Balance
 from tests.report.test_scores import scores
 
-from bitfold.report.bars import LEFT, RIGHT, WIDTH, Bar, bar_chart
+from bitfold.report.bars import LETTER, RIGHT, WIDTH, Bar, bar_chart
 from bitfold.report.scores import Entry, gather
 from bitfold.report.study import render
 
@@ -61,7 +61,7 @@ def test_dots_lie_in_the_frame() -> None:
     root = ElementTree.fromstring(bar_chart(BARS, "t", "x", from_zero=False))
     assert root.findall("rect") == []
     dots = root.findall("circle")
-    assert len(dots) == 4 and all(LEFT <= float(d.get("cx", "")) <= WIDTH - RIGHT for d in dots)
+    assert len(dots) == 4 and all(len(BARS[1].name) * LETTER < float(d.get("cx", "")) <= WIDTH - RIGHT for d in dots)
 
 
 def test_no_bars_is_an_error() -> None:

@@ -11,7 +11,8 @@ from html import escape
 from bitfold.report.svg import number, ticks
 
 WIDTH = 500  # user units
-LEFT, RIGHT, TOP, BOTTOM = 140, 100, 6, 38  # room for names and for the figures after the longest bar
+RIGHT, TOP, BOTTOM = 100, 6, 38  # on the right the figures after the longest bar
+LETTER = 6.7  # mean width of a name's letters at the style sheet's 12 units
 STEP = 22  # from row to row
 
 
@@ -34,14 +35,16 @@ def bar_chart(bars: Sequence[Bar], title: str, x_label: str, from_zero: bool) ->
         raise ValueError(f"bar_chart {title!r}: no bars")
     zero = [0.0] if from_zero else []
     marks = ticks(min(zero + ends), max(zero + ends), 6)
-    place = _Axis(marks[0], marks[-1])
+    place = _Axis(marks[0], marks[-1], left=round(16 + LETTER * max(len(bar.name) for bar in bars)))
     height = TOP + STEP * len(bars) + BOTTOM
     bottom = height - BOTTOM
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" class="chart bars">']
     for mark in marks:
         parts.append(f'<path class="grid" d="M{place.x(mark)} {TOP}V{bottom}"/>')
         parts.append(f'<text class="tick" x="{place.x(mark)}" y="{bottom + 16}" text-anchor="middle">{number(mark)}</text>')
-    parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="label" x="{(place.left + WIDTH - RIGHT) / 2}" y="{height - 5}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     for i, bar in enumerate(bars):
         parts += _drawn(bar, TOP + STEP * i + STEP // 2, place, from_zero)
     return "".join([*parts, "</svg>"])
@@ -51,14 +54,15 @@ def bar_chart(bars: Sequence[Bar], title: str, x_label: str, from_zero: bool) ->
 class _Axis:
     low: float
     high: float
+    left: int
 
     def x(self, value: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * (value - self.low) / (self.high - self.low), 1)
+        return round(self.left + (WIDTH - self.left - RIGHT) * (value - self.low) / (self.high - self.low), 1)
 
 
 def _drawn(bar: Bar, y: int, place: _Axis, from_zero: bool) -> list[str]:
     end = place.x(bar.mean)
-    parts = [f'<text class="name" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(bar.name)}</text>']
+    parts = [f'<text class="name" x="{place.left - 8}" y="{y + 4}" text-anchor="end">{escape(bar.name)}</text>']
     label = f"<title>{escape(f'{bar.name}: {bar.words}')}</title>"
     if from_zero:
         left, width = min(place.x(0.0), end), round(abs(end - place.x(0.0)), 1)
