@@ -17,9 +17,9 @@ from bitfold import methods
 from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Float, values
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.methods._taps import Taps
 from bitfold.methods.base import Features, Method
 from bitfold.quantizers.base import Quantizer
-from bitfold.training.taps import Taps
 
 CLASSES = 4
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 import bitfold
 from bitfold.errors import ConfigError
 from bitfold.methods import get
+from bitfold.methods._taps import Taps
 from bitfold.methods.base import Features, Method
 from bitfold.methods.lcr_bnn import GAMMA, code_loss, paper_loss, spectral_norm
-from bitfold.training.taps import Taps
 
 A = torch.tensor([[[1.0, 2], [3, 4]]], dtype=torch.float64)
 B = torch.tensor([[[1.0, 0], [0, 1], [1, 1]]], dtype=torch.float64)

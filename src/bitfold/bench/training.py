@@ -13,6 +13,8 @@ from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
 from bitfold.bench.timing import compare
 from bitfold.errors import unknown
+from bitfold.methods._taps import Taps
+from bitfold.methods.base import Features
 
 MODES = ("eager", "compile")
 
@@ -56,19 +58,25 @@ def run(
 
 
 def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple[int, int, int]) -> Callable[[], None]:
-    """One training step as the recipes' loop does it, on a batch of random pictures."""
+    """One training step as the recipes' loop does it, on a batch of random pictures; with the forward of a teacher where it needs one."""
     torch.manual_seed(0)
     method = methods.get(method_name)
     model: nn.Module = bitfold.apply(models.create(model_name, num_classes=10), method).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(method.param_groups(model, weight_decay=1e-4), lr=1e-3, momentum=0.9)
     x, labels = torch.randn(batch, *image).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (batch,))
+    teacher = models.create(model_name, num_classes=10).eval() if method.needs_teacher else None
+    paths = method.taps(model)
+    taps, teacher_taps = Taps(model, paths, method_name), Taps(teacher, paths, "teacher") if teacher is not None else None
     forward = torch.compile(model) if mode == "compile" else model
 
     def step() -> None:
         method.before_step(model, progress=0.5)
         outputs = forward(x)
-        loss = method.loss(model, (x, labels), outputs, None, F.cross_entropy(outputs, labels))
+        with torch.no_grad():
+            target = teacher(x) if teacher is not None else None
+        features = Features(taps.values, teacher_taps.values if teacher_taps is not None else {})
+        loss = method.loss(model, (x, labels), outputs, target, F.cross_entropy(outputs, labels), features)
         optimizer.zero_grad()
         loss.backward()
         method.after_backward(model, progress=0.5)

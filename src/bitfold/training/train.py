@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bitfold.data import Loader
 from bitfold.errors import ConfigError, TrainingError
+from bitfold.methods._taps import Taps
 from bitfold.methods.base import Features, Method
 from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
@@ -41,7 +42,6 @@ from bitfold.training.run import (
 from bitfold.training.schedule import lr_factor, progress
 from bitfold.training.state import State, carry_over
 from bitfold.training.sync_bn import synchronise
-from bitfold.training.taps import Taps
 
 
 @dataclass(frozen=True)

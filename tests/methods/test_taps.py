@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bitfold.errors import ConfigError
-from bitfold.training.taps import Taps
+from bitfold.methods._taps import Taps
 
 
 @pytest.mark.parametrize("compiled", [False, True])
