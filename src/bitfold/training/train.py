@@ -20,7 +20,8 @@ from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
 from bitfold.training.flips import flip_rates, weight_codes
-from bitfold.training.loaders import data_facts, memory_format, test_loader, train_loader
+from bitfold.training.layout import keep_channels_last, memory_format
+from bitfold.training.loaders import data_facts, test_loader, train_loader
 from bitfold.training.log import Log
 from bitfold.training.nonfinite import locate
 from bitfold.training.optim import Average, Optimizers
@@ -152,7 +153,9 @@ def _train_stage(job: _Job, index: int, previous: nn.Module | None, saved: dict[
     model = build_model(job.recipe, index)
     if previous is not None and saved is None and stage.init == "previous":
         carry_over(previous.state_dict(), model, stage.init_except, f"stage.{index}")
-    model = model.to(fabric.device, memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+    model = model.to(fabric.device, memory_format=memory_format(fabric.device, stage.compile))  # type: ignore[call-overload]
+    if not stage.compile:
+        keep_channels_last(model)
     if fabric.world_size > 1:
         synchronise(model)
         torch.manual_seed(1000 * job.recipe.seed + index + 7919 * (fabric.global_rank + 1))  # dropout differs between processes
