@@ -1,6 +1,7 @@
-"""RepBNN: the rows of repbnn.md that are about networks (1, 2, 4 and 7: tests/layers/test_tile.py; 9: tests of recu)."""
+"""RepBNN: the rows of repbnn.md that are about networks (1, 2, 4 and 7: tests/layers/test_tile.py)."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.layers.tile import Tile
 from bitfold.methods import get
 from bitfold.methods.base import Method
+from bitfold.quantizers.quantile_clamp import QuantileClamp
 from bitfold.quantizers.rsign import RSign
 
 SMALL = {  # every model of ours, its options and an image that it takes
@@ -215,3 +217,15 @@ def test_refused() -> None:
         bitfold.apply(net, "repbnn")
     assert torch.equal(net(torch.ones(1, 3, 6, 6)), untouched(torch.ones(1, 3, 6, 6)))
     assert bitfold.apply(net, get("repbnn", repeat="input"))(torch.ones(1, 3, 6, 6)).shape == (1, 2)
+
+
+def test_row_9_the_schedule_of_rep_recu() -> None:
+    """The base's progress reaches its quantisers, which the wrapper made."""
+    method = get("repbnn", base="recu")
+    model = make("resnet20", method)
+    for progress, tau, quantile in [(0.0, 0.85, 1.203973), (0.5, 0.90286, None), (599 / 600, 0.98963, None), (1.0, 0.99, 3.912023)]:
+        method.before_step(model, progress)
+        found = [m.tau.item() for m in model.modules() if isinstance(m, QuantileClamp)]
+        assert len(found) == 18 and found == pytest.approx([tau] * 18, abs=5e-6)
+        if quantile is not None:
+            assert -math.log(2 - 2 * found[0]) == pytest.approx(quantile, abs=1e-5)
