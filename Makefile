@@ -24,8 +24,8 @@ demo: build
 	$(BIN)/bitfold demo --out demo-out
 
 lint: build
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 # one thread a process: two workers with two threads each would wait for one another on two cores
