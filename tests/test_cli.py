@@ -32,7 +32,7 @@ def bitfold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_help_names_every_command_and_shows_examples(bitfold: Any) -> None:
     code, out, _ = bitfold("--help")
     assert code == 0
-    for name in ("list", "train", "eval", "export", "verify", "run", "summary"):
+    for name in ("list", "train", "eval", "export", "verify", "run", "summary", "reproduce"):
         assert f"  {name} " in out
         code, text, _ = bitfold(name, "--help")
         assert code == 0 and f"Example: bitfold {name} " in " ".join(text.split()), name

@@ -28,6 +28,7 @@ class Outer:
     rows: tuple[Inner, ...] = ()
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Inner] = field(default_factory=dict)
 
 
 def test_converts_only_what_is_safe() -> None:
@@ -53,6 +54,8 @@ def test_converts_only_what_is_safe() -> None:
         ({"rate": 1, "rows": [{"size": 3}, {"size": 9}]}, ["rows.1.size = 9", ">= 1 and <= 8"]),
         ({"rate": 1, "inner": {"siez": 3}}, ["unknown key 'inner.siez'", "did you mean 'inner.size'"]),
         ({"rate": 1, "inner": 3}, ["inner = 3", "a table"]),
+        ({"rate": 1, "parts": {"x": {"size": 9}}}, ["parts.x.size = 9", ">= 1 and <= 8"]),
+        ({"rate": 1, "parts": {"x": {"siez": 3}}}, ["unknown key 'parts.x.siez'"]),
     ],
 )
 def test_mistakes_name_the_key_and_what_is_allowed(table: dict[str, Any], words: list[str]) -> None:
@@ -75,4 +78,16 @@ _tables = st.recursive(
 
 @given(_tables)
 def test_toml_reads_back(table: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(table)) == table
+
+
+def test_named_tables_are_built_too() -> None:
+    assert build(Outer, {"rate": 1, "parts": {"x": {"size": 2}, "y": {}}}, "f").parts == {"x": Inner(2), "y": Inner(1)}
+
+
+def test_tables_within_lists_of_other_things_keep_their_place() -> None:
+    table = {
+        "options": {"also": ["plain", {"method": "wrapped", "base": {"method": "inner", "n": [1, 2]}}]},
+        "rows": [{"size": 1}, {"size": 2}],
+    }
     assert tomllib.loads(to_toml(table)) == table
