@@ -34,7 +34,16 @@ MAY_IMPORT = {  # besides itself, errors and the standard library
     },
     "importers": {"training", "data", "torch"},
     "export": {"ir", "engine", "layers", "quantizers", "torch", "numpy"},  # the engine in verify
-    "bench": {"engine", "_core", "export", "ir", "models", "methods", *("torch", "numpy", "onnx", "onnxruntime", "openvino", "nncf")},
+    "bench": {
+        "engine",
+        "_core",
+        "export",
+        "ir",
+        "layers",
+        "models",
+        "methods",
+        *("torch", "numpy", "onnx", "onnxruntime", "openvino", "nncf"),
+    },
     "report": {"bench", "ir", "numpy", "plotly"},
 }
 TOP = {"__init__", "__main__", "cli", "commands", "demo"}  # these may import everything

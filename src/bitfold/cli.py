@@ -300,20 +300,20 @@ def bench_kernels(threads: BenchThreads = 1, batch: BatchSize = 1, keep: KeepRow
 @bench.command("training")
 def bench_training(
     model: Annotated[str, typer.Option(help="The model.")] = "resnet20",
-    method: Annotated[str, typer.Option(help="The method to compare with float.")] = "adabin",
+    chosen: Annotated[str, typer.Option("--methods", help="The methods to compare with float, with commas, or all.")] = "adabin",
     modes: Annotated[str, typer.Option(help="eager, compile, or both with a comma.")] = "eager,compile",
+    repeats: Annotated[int, typer.Option(min=3, help="Rounds of one step each.")] = 15,
     threads: BenchThreads = 1,
     batch: BatchSize = 128,
     keep: KeepRows = None,
 ) -> None:
     """Step time of low-bit training against float training on the CPU.
 
-    Example: bitfold bench training --modes eager
+    Example: bitfold bench training --methods adabin,ir_net --modes eager
     """
     benches = importlib.import_module("bitfold.commands.benches")
-    chosen = benches.names(modes)
-    options = {"model": model, "method": method, "modes": chosen, "threads": threads, "batch": batch}
-    benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, f"float {chosen[0]}", **options)
+    options = {"model": model, "chosen": benches.names(chosen), "modes": benches.names(modes), "threads": threads, "batch": batch}
+    benches.run(importlib.import_module("bitfold.bench.training").run, console, keep, None, **options, repeats=repeats)
 
 
 @bench.command("run")

@@ -1,5 +1,6 @@
 """Step time of a binarised network against its float twin: forward, loss, backward, optimiser step, method hooks."""
 
+import statistics
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,8 @@ from bitfold.bench import rows
 from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
 from bitfold.bench.timing import compare
-from bitfold.errors import unknown
+from bitfold.errors import ConfigError, unknown
+from bitfold.layers.layout import keep_channels_last, memory_format
 from bitfold.methods._taps import Taps
 from bitfold.methods.base import Features
 
@@ -21,7 +23,7 @@ MODES = ("eager", "compile")
 
 def run(
     model: str = "resnet20",
-    method: str = "adabin",
+    chosen: Sequence[str] = ("adabin",),
     modes: Sequence[str] = MODES,
     batch: int = 128,
     threads: int = 1,
@@ -29,32 +31,64 @@ def run(
     repeats: int = 15,
     say: Callable[[str], None] = lambda words: None,
 ) -> list[Row]:
-    """Rows "float eager", "adabin eager", "float compile", "adabin compile" (as ``modes`` ask), all timed interleaved on the CPU.
+    """Rows "float eager", "adabin eager", "float compile", "adabin compile", ... on the CPU: each method beside its own float twin.
 
-    The low-bit rows carry ``times_float``: their median over the float twin's in the same mode.
+    ``chosen``: methods, or "all" alone for every one but float. Method and twin are timed interleaved, so that a machine that slows down
+    slows both. A method's row carries ``times_float``, its median over the twin's; a method that cannot train this model keeps its row,
+    with the reason.
     """
     for mode in modes:
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
-    steps: dict[str, Callable[[], None]] = {}
-    with torch_threads(threads):
+    names = [name for name in methods.names() if name != "float"] if list(chosen) == ["all"] else list(chosen)
+    for name in names:
+        methods.describe(name)  # an unknown name shows before the first measurement
+    made: list[Row] = []
+    for name in names:
         for mode in modes:
-            for name in ("float", method):
-                say(f"{model}: preparing {name}, {mode}")
-                steps[f"{name} {mode}"] = _step(model, name, mode, batch, image)
-                steps[f"{name} {mode}"]()  # compiles
-        say(f"{model}: timing {len(steps)} kinds of step, batch {batch}, {threads} threads")
+            with torch_threads(threads):
+                made += _pair(model, name, mode, batch, threads, image, repeats, say)
+    for mode in modes:
+        ratios = [row.details["times_float"] for row in made if row.contestant.endswith(f" {mode}") and "times_float" in row.details]
+        if len(ratios) > 1:
+            say(f"{model}, {mode}: {len(ratios)} methods, median {statistics.median(ratios):.2f} times the float twin")
+    return made
+
+
+def _pair(
+    model: str, name: str, mode: str, batch: int, threads: int, image: tuple[int, int, int], repeats: int, say: Callable[[str], None]
+) -> list[Row]:
+    """The rows of a method and of its float twin."""
+    torch.compiler.reset()  # compiled code is kept per source line, and only a few versions of it
+    steps: dict[str, Callable[[], None]] = {}
+    reason: str | None = None
+    try:
+        for contestant in ("float", name):
+            say(f"{model}: preparing {contestant}, {mode}")
+            steps[contestant] = _step(model, contestant, mode, batch, image)
+            steps[contestant]()  # compiles
+        say(f"{model}: timing {name} beside float, {mode}, batch {batch}, {threads} threads")
         times = compare(steps, repeats=repeats, warmup=1, min_time=0.01, max_time=300.0)
-    stamp = rows.stamp()
+    except ConfigError as error:
+        reason, times = str(error), {}
     made = []
-    for contestant, timing in times.items():
-        name, mode = contestant.split()
-        details = {} if name == "float" else {"times_float": timing.median_us / times[f"float {mode}"].median_us}
+    for contestant in ("float", name):
+        timing = times.get(contestant)
+        twin = times.get("float")
+        ratio = {"times_float": timing.median_us / twin.median_us} if timing and twin and contestant != "float" else {}
         row = Row(
-            bench="training", subject=model, contestant=contestant, threads=threads, batch=batch, timing=timing, details=details, **stamp
+            bench="training",
+            subject=model,
+            contestant=f"{contestant} {mode}",
+            threads=threads,
+            batch=batch,
+            timing=timing,
+            reason=reason,
+            details={"beside": name, **ratio} if contestant == "float" else ratio,
+            **rows.stamp(),
         )
         made.append(row)
-    return made
+    return made if reason is None else made[1:]
 
 
 def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple[int, int, int]) -> Callable[[], None]:
@@ -62,9 +96,12 @@ def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple
     torch.manual_seed(0)
     method = methods.get(method_name)
     model: nn.Module = bitfold.apply(models.create(model_name, num_classes=10), method).train()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = memory_format("cpu", compiled=mode == "compile")
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    if mode == "eager":
+        keep_channels_last(model)
     optimizer = torch.optim.SGD(method.param_groups(model, weight_decay=1e-4), lr=1e-3, momentum=0.9)
-    x, labels = torch.randn(batch, *image).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (batch,))
+    x, labels = torch.randn(batch, *image).contiguous(memory_format=layout), torch.randint(0, 10, (batch,))
     teacher = models.create(model_name, num_classes=10).eval() if method.needs_teacher else None
     paths = method.taps(model)
     taps, teacher_taps = Taps(model, paths, method_name), Taps(teacher, paths, "teacher") if teacher is not None else None

@@ -7,7 +7,7 @@ import torch
 
 from bitfold.data import Dataset, Loader, load
 from bitfold.errors import ConfigError
-from bitfold.training.layout import memory_format
+from bitfold.layers.layout import memory_format
 from bitfold.training.recipe import Recipe
 
 TEST_BATCH = 500

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from bitfold.data import Loader
 from bitfold.errors import ConfigError, TrainingError
+from bitfold.layers.layout import keep_channels_last, memory_format
 from bitfold.methods._taps import Taps
 from bitfold.methods.base import Features, Method
 from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
 from bitfold.training.flips import flip_rates, weight_codes
-from bitfold.training.layout import keep_channels_last, memory_format
 from bitfold.training.loaders import data_facts, test_loader, train_loader
 from bitfold.training.log import Log
 from bitfold.training.nonfinite import locate

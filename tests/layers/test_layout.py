@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfold import models
-from bitfold.training.layout import keep_channels_last, memory_format
+from bitfold.layers.layout import keep_channels_last, memory_format
 
 
 def gradient_formats(model: nn.Module) -> set[bool]:
