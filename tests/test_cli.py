@@ -71,6 +71,8 @@ def test_errors_are_one_line(bitfold: Any, monkeypatch: pytest.MonkeyPatch, tmp_
     assert code == 1 and "BITFOLD_DATA" in err and not (tmp_path / "r" / "model.safetensors").exists()
     code, _, err = bitfold("eval", str(tmp_path))
     assert code == 2 and "not a run" in err
+    code, _, err = bitfold("run", "none.bitfold", "x.npy")
+    assert code == 1 and err == "bitfold: none.bitfold: No such file or directory\n"
     monkeypatch.setenv("BITFOLD_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["bitfold", "eval", str(tmp_path)])
     with pytest.raises(cli.ConfigError):

@@ -346,15 +346,22 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     console.print(table)
 
 
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; pip install 'bitfold[train]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def main() -> None:
     """The entry point: errors of bitfold are one line, exit code 2 for a wrong argument, else 1. BITFOLD_TRACEBACK=1 shows where."""
     try:
         app()
-    except (BitfoldError, ModuleNotFoundError) as e:
+    except (BitfoldError, ModuleNotFoundError, OSError) as e:
         if os.environ.get("BITFOLD_TRACEBACK") == "1" or (isinstance(e, ModuleNotFoundError) and (e.name or "").startswith("bitfold")):
             raise
-        text = f"{e.name} is not installed; pip install 'bitfold[train]'" if isinstance(e, ModuleNotFoundError) else str(e)
-        print(f"bitfold: {text}", file=sys.stderr)
+        print(f"bitfold: {_in_words(e)}", file=sys.stderr)
         raise SystemExit(2 if isinstance(e, ConfigError) else 1) from None
 
 
