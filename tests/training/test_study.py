@@ -1,5 +1,7 @@
 """Studies: what a file may say, and the recipe of each run."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,16 @@ def test_mistakes_in_a_request_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(ConfigError, match="bad.toml: not a TOML file"):
         load_study(tmp_path / "bad.toml")
+
+
+def test_the_guides_example_is_a_study() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "reproduce.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    study = parse(tomllib.loads(example), "reproduce.md")
+    assert [row.name for row in study.row] == ["float", "bireal", "adabin", "distilled"]
+    for row in study.row:
+        recipe = study.recipe(row, 0, "short", None, [], Path("t") if row.follows is not None else None)
+        build_model(recipe, 0)
 
 
 @pytest.mark.parametrize("name", names())
