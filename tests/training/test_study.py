@@ -94,7 +94,7 @@ def test_mistakes_in_a_request_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown study 'cifar10'"):
         load_study("cifar10")
     (tmp_path / "bad.toml").write_text("name = ")
-    with pytest.raises(ConfigError, match="bad.toml: not a TOML file"):
+    with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file"):
         load_study(tmp_path / "bad.toml")
 
 
