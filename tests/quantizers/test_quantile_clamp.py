@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from bitfold.errors import ConfigError
+from bitfold.layers.norm import SampleStd
 from bitfold.quantizers.approx_sign import ApproxSign
+from bitfold.quantizers.normalized import Normalized
 from bitfold.quantizers.quantile_clamp import QuantileClamp, recu_tau
-from bitfold.quantizers.sample_sign import SampleSign
 
 
 @pytest.mark.parametrize(("progress", "tau", "ratio"), [(0.0, 0.85, 1.2040), (0.5, 0.90286, None), (1.0, 0.99, 3.9120)])
@@ -46,7 +47,7 @@ def test_outliers_get_gradient_through_the_statistics_only() -> None:
 
 def test_sample_sign_window() -> None:
     x = torch.tensor([[-4.0, -1.0, 1.0, 4.0], [-0.4, -0.1, 0.1, 0.4]], dtype=torch.float64, requires_grad=True)
-    quantizer = SampleSign()
+    quantizer = Normalized(ApproxSign(), SampleStd())
     z = x / torch.sqrt(x.var(1, keepdim=True) + 1e-5)
     weight = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     y = quantizer(x)

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.norm import SampleStd
 from bitfold.layers.quant import QuantConv2d, QuantLayer
 from bitfold.methods.base import Method
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Quantizer
+from bitfold.quantizers.normalized import Normalized
 from bitfold.quantizers.quantile_clamp import QuantileClamp
-from bitfold.quantizers.sample_sign import SampleSign
 from bitfold.quantizers.sign import Sign
 from bitfold.quantizers.weight_sign import WeightSign
 
@@ -44,7 +45,7 @@ class ReCU(Method):
         return WeightSign(Sign(clip=math.inf), "learned", QuantileClamp(self.tau_min, self.tau_max), scale_init=alpha)
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
-        return SampleSign() if isinstance(layer, QuantConv2d) else ApproxSign()
+        return Normalized(ApproxSign(), SampleStd()) if isinstance(layer, QuantConv2d) else ApproxSign()
 
     def before_step(self, model: nn.Module, progress: float) -> None:
         for module in model.modules():
