@@ -108,6 +108,12 @@ MORE = {  # numbers that change the encoding, and choices that go together
         {"weight_bits": 3, "act_bits": 5, "kind": "log", "grad_bits": 4, "grad_kind": "linear"},
     ],
     "dorefa": [{"weight_bits": 2, "act_bits": 3, "grad_bits": 6}, {"weight_bits": 1, "act_bits": 2}],
+    "repair_methods": [
+        {"weight_bases": 2, "act_bases": 2},
+        {"scale": "gamma", "image_size": (7, 9)},
+        {"feature": "rsign", "feature_norm": "before", "activation": "rprelu", "weight": "ede", "weight_norm": "recu"},
+        {"feature": "adabin", "feature_norm": "both", "squeeze": True, "regularizer": "r2", "scale": "learned"},
+    ],
     "s3": [{"bits": 2}, {"bits": 4}],
     "xnor_net": [{"act_bits": 3}],
     "xnor_plus_plus": [{"scale": "outer", "image_size": (7, 9)}],

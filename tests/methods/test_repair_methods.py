@@ -290,6 +290,10 @@ def test_row_7_topology_repairs_change_the_columns_listed() -> None:
     # N1, K: a box filter of the mean, one factor per position
     k = changed(scale="K")
     assert k["threshold_layers"] == -1 and "packed_weight_bytes" not in k and "binary_macs" not in k
+    # N1, gamma: one factor per position, a row and a column of factors for each layer, which export multiplies out
+    gamma = changed(scale="gamma", image_size=(6, 5))
+    assert gamma["float_elementwise"] >= 2 * size and gamma["threshold_layers"] == -1
+    assert "packed_weight_bytes" not in gamma and "binary_macs" not in gamma
     # N2: M N times the operations, M times the weights
     bases = changed(weight_bases=2, act_bases=3)
     cost = embedded_cost(baseline())
@@ -441,8 +445,10 @@ def test_activations_squeeze_and_bases() -> None:
     [
         ({"feature_norm": "std", "feature": "rsign"}, "signs at zero"),
         ({"weight": "scaled_sign", "scale": "learned"}, "brings its scale"),
-        ({"scale": "K", "act_bases": 2}, "one input"),
+        ({"scale": "K", "act_bases": 2}, "one layer"),
         ({"weight_bases": 0}, "allowed: 1 or more"),
+        ({"scale": "gamma"}, "height, width"),
+        ({"image_size": (6, 5)}, "height, width"),
         ({"strength": -1.0}, "0 or more"),
         ({"feature": "stee"}, "ste"),
     ],

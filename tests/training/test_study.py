@@ -108,7 +108,10 @@ def test_the_guides_example_is_a_study() -> None:
         build_model(recipe, 0)
 
 
-@pytest.mark.parametrize("name", names())
+LARGE = pytest.mark.slow  # 79 networks of 11 million weights
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=LARGE) if "resnet18" in n else n for n in names()])
 def test_shipped_studies_build(name: str) -> None:
     """Every row of every protocol is a recipe, and its network can be built."""
     study = load_study(name)

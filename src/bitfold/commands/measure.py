@@ -16,6 +16,7 @@ from bitfold.bench.rows import Row
 from bitfold.bench.timing import compare
 from bitfold.commands.runs import export_run
 from bitfold.export.report import VerifyReport
+from bitfold.ir.embedded import embedded_cost
 from bitfold.ir.graph import Graph
 from bitfold.training.evaluate import evaluate
 from bitfold.training.loaders import test_loader
@@ -80,4 +81,5 @@ def _proof(found: VerifyReport, results: dict[str, dict[str, Any]]) -> dict[str,
 
 def _costs(graph: Graph) -> dict[str, Any]:
     costs = bitfold.summary(graph)
-    return {"file_bytes": file_size(graph), "bops": costs.bops, "flops": costs.flops, "ops": costs.ops, "parameters": costs.parameters}
+    totals = {"bops": costs.bops, "flops": costs.flops, "ops": costs.ops, "parameters": costs.parameters}
+    return {"file_bytes": file_size(graph), **totals, "embedded": embedded_cost(graph).to_dict()}

@@ -32,7 +32,7 @@ from bitfold.quantizers.weight_sign import WeightSign
 Estimator: TypeAlias = Literal["ste", "ste_clip", "poly", "swish", "ede", "rbnn", "fda"]
 WeightNorm: TypeAlias = Literal["none", "mean", "standard", "recu"]
 FeatureNorm: TypeAlias = Literal["none", "before", "after", "both", "mean", "std"]
-Scale: TypeAlias = Literal["none", "analytic", "learned", "K"]
+Scale: TypeAlias = Literal["none", "analytic", "learned", "K", "gamma"]
 Activation: TypeAlias = Literal["none", "hardtanh", "relu", "prelu", "rprelu", "maxout"]
 Regularizer: TypeAlias = Literal["none", "r1", "r2", "kurtosis"]
 
@@ -85,7 +85,7 @@ def weight_quantizer(kind: str, scale: Scale, norm: WeightNorm, layer: QuantLaye
     if kind == "scaled_sign":
         return ScaledSign("swap") if normalize is None else Normalized(ScaledSign("swap"), normalize)
     sign = ClassifierSign(Classifier()) if kind == "classifier" else estimator(kind)
-    if scale == "learned":
+    if scale in ("learned", "gamma"):
         w = layer.weight.detach() if normalize is None else normalize(layer.weight.detach())
         return WeightSign(sign, "learned", normalize, w.abs().mean(per_filter(w), keepdim=True))
     return WeightSign(sign, "none" if scale == "none" else "filter", normalize)

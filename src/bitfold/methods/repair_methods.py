@@ -34,6 +34,7 @@ from bitfold.methods._repairs import (
 )
 from bitfold.methods.base import NO_FEATURES, Features, Method
 from bitfold.methods.binarize_by_classification import BinarizeByClassification
+from bitfold.methods.xnor_plus_plus import XNORPlusPlus
 from bitfold.quantizers.base import Quantizer
 
 
@@ -47,10 +48,11 @@ class RepairMethods(Method):
     deviations of the sample. T5 ``distill``: a teacher's distribution as target ("soft_ce"), or attention maps of every block beside the
     recipe's loss; KL with a temperature is the recipe's own ``teacher``. T6 ``regularizer`` and ``decay_binary`` (weight decay on latent
     weights). T7 ``weights``: "real" is the first of two stages. T8, the optimiser, is the recipe's. N1 ``scale``; "K" is "analytic" and
-    XNOR-Net's map of the inputs. N2 ``weight_bases``, ``act_bases``. N3 ``activation`` takes the place of every plain one. N4, a
+    XNOR-Net's map of the inputs, "gamma" XNOR-Net++'s learned one, "learned" over channels and one over rows and columns for images of
+    ``image_size``. N2 ``weight_bases``, ``act_bases``. N3 ``activation`` takes the place of every plain one. N4, a
     shortcut per convolution, is an option of models. N5 ``squeeze``.
-    Which members each category has, and B0, are decisions of this project: of the chapter only its abstract was available to us. Left
-    out: activation-distribution losses (form unknown) and XNOR-Net++'s scale over height and width (no place in the IR).
+    Which members each category has, and the baseline, are decisions of this project: of the chapter only its abstract was available.
+    Activation-distribution losses are left out, their exact form being unknown to us.
     """
 
     feature: Literal[Estimator, "rsign", "adabin"] = "ste_clip"
@@ -66,6 +68,7 @@ class RepairMethods(Method):
     decay_binary: bool = False
     weights: Literal["binary", "real"] = "binary"
     scale: Scale = "none"
+    image_size: tuple[int, ...] = ()  # (height, width), for scale="gamma"
     weight_bases: int = 1
     act_bases: int = 1
     activation: Activation = "hardtanh"
@@ -85,10 +88,15 @@ class RepairMethods(Method):
                 f"repair_methods: feature={self.feature!r} learns a threshold, which feature_norm='std' would scale by the sample; "
                 "allowed with it: signs at zero"
             )
-        if self.weight == "scaled_sign" and self.scale == "learned":
+        if (len(self.image_size), min(self.image_size, default=1) >= 1) != (2 if self.scale == "gamma" else 0, True):
+            raise ConfigError(
+                f"repair_methods: scale={self.scale!r} with image_size={list(self.image_size)}; allowed: scale='gamma' with "
+                "[height, width], the others without"
+            )
+        if self.weight == "scaled_sign" and self.scale in ("learned", "gamma"):
             raise ConfigError("repair_methods: weight='scaled_sign' brings its scale; allowed with it: scale='none', 'analytic', 'K'")
-        if self.scale == "K" and self.weight_bases * self.act_bases > 1:
-            raise ConfigError("repair_methods: scale='K' is of one input; allowed with it: weight_bases=1, act_bases=1")
+        if self.scale in ("K", "gamma") and self.weight_bases * self.act_bases > 1:
+            raise ConfigError(f"repair_methods: scale={self.scale!r} is of one layer; allowed with it: weight_bases=1, act_bases=1")
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer | None:
         if self.weights == "real":
@@ -108,16 +116,18 @@ class RepairMethods(Method):
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:
-        if self.weight == "classifier":
-            model = BinarizeByClassification().finish(model)
         if self.feature_norm in ("none", "before"):
             remove_norms_behind(model)
         if self.squeeze:
             model = wrap_layers(model, lambda m: SqueezeExcite(m, self.reduction) if isinstance(m, QuantConv2d) else m)
         if self.weight_bases * self.act_bases > 1:
             model = wrap_layers(model, lambda m: Bases(m, self.weight_bases, self.act_bases))
+        if self.weight == "classifier":
+            model = BinarizeByClassification().finish(model)
         if self.scale == "K":
             model = wrap_layers(model, InputScale)
+        if self.scale == "gamma":
+            model = XNORPlusPlus(scale="outer", image_size=self.image_size).finish(model)
         if self.regularizer in ("r1", "r2"):
             for layer in binary_layers(model):
                 add_anchor(layer)
