@@ -40,7 +40,7 @@ class NoiseAdaptation(nn.Module):
             e = F.linear(F.linear(rows, self.down).relu(), self.up).reshape(t.shape)
         if self.shortcut == "none":
             return e
-        return e + self.slope * (t.sin() if self.shortcut == "sin" else t)
+        return torch.add(e, t.sin() if self.shortcut == "sin" else t, alpha=self.slope)
 
 
 class FDASign(Sign):
@@ -75,16 +75,16 @@ class FDASign(Sign):
     def slope(self, x: Tensor) -> Tensor:
         """The derivative of the series, without the noise. Closed: as a surrogate the series would cost n + 1 sines, and as many
         cosines back."""
-        twice = 2 * (self.terms + 1)
-        below = (x * self.omega).sin_()
-        slope = (x * (twice * self.omega)).sin_().div_(below).masked_fill_(below == 0, twice).mul_(2 * self.omega / math.pi)
-        return slope if math.isinf(self.clip) else slope.masked_fill_(x.abs() > self.clip, 0.0)
+        size = x.abs()
+        angle = (size * self.omega).clamp_(min=torch.finfo(x.dtype).tiny)  # the slope is even in x, and at 0 what it is beside 0
+        slope = (angle * (2 * (self.terms + 1))).sin_().div_(angle.sin_()).mul_(2 * self.omega / math.pi)
+        return slope if math.isinf(self.clip) else slope.masked_fill_(size > self.clip, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         z = _above_zero(x)
         if torch.is_grad_enabled():
             z = straight_through(z, x * self.slope(x))
-        return z + self.alpha * self.noise(x) if self.noise is not None and self.training else z
+        return torch.addcmul(z, self.alpha, self.noise(x)) if self.noise is not None and self.training else z
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
