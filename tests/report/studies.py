@@ -28,6 +28,7 @@ def run(name: str, seed: int, accuracy: float, holdout: int | None = None) -> Ro
         "train_seconds": 9.0,
         "epoch_seconds": 2.0 + seed,
         "file_bytes": 12_345,
+        "ops": 1_070_000.0,
     }
     timing = Timing(1300.0 + 100 * seed, 1250.0, 1400.0, 1200.0, 2000.0, 50, 1)
     return Row(bench="study", subject="s", contestant=name, threads=1, batch=1, timing=timing, details=details, **STAMP)

@@ -55,6 +55,7 @@ def test_cells() -> None:
         "codes flipped": "6 of 10,000",
         "accumulators differ": "0 of 1,400",
         "file": "12.3 kB",
+        "million OPs": "1.07",
         "latency": "1.3 ms",
         "s per epoch": "2.5",
         "note": "2 seeds",

@@ -149,6 +149,7 @@ HEAD = (
     "codes flipped",
     "accumulators differ",
     "file",
+    "million OPs",
     "latency",
     "s per epoch",
     "note",
@@ -161,8 +162,8 @@ def cells(entry: Entry, scores: Scores) -> list[str]:
     gain = entry.gain(scores.baseline) if scores.baseline is not None else None
     if score is None:
         return [entry.name, "failed", *[""] * (len(HEAD) - 2)]
-    torch, seconds, size = entry.mean("accuracy_torch"), entry.mean("epoch_seconds"), entry.mean("file_bytes")
-    assert torch is not None and seconds is not None and size is not None
+    torch, seconds, size, ops = (entry.mean(name) for name in ("accuracy_torch", "epoch_seconds", "file_bytes", "ops"))
+    assert torch is not None and seconds is not None and size is not None and ops is not None
     figure, failed = entry.published, len(entry.rows) - score.n
     notes = [
         entry.note,
@@ -181,6 +182,7 @@ def cells(entry: Entry, scores: Scores) -> list[str]:
         f"{entry.total('verify', 'flipped'):,} of {entry.total('verify', 'codes'):,}",
         f"{entry.total('verify', 'accumulators_differ'):,} of {entry.total('verify', 'accumulators'):,}",
         f"{size / 1000:.1f} kB",
+        f"{ops / 1e6:.3g}",
         f"{latency / 1000:.3g} ms" if latency is not None else "",
         f"{seconds:.3g}",
         ", ".join(n for n in notes if n),
@@ -205,7 +207,8 @@ def markdown(scores: Scores) -> str:
 
 HOW = (
     "Accuracy is that of the exported file in the engine, after the last epoch: mean \N{PLUS-MINUS SIGN} standard deviation over the "
-    "seeds. Gains over the baseline are paired by seed. One seed says nothing of the spread."
+    "seeds. Gains over the baseline are paired by seed. One seed says nothing of the spread. OPs: float multiply-accumulates and 1/64 of "
+    "the binary ones. Latency: one image, engine, one thread, median."
 )
 
 

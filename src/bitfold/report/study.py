@@ -9,7 +9,9 @@ from bitfold.report.html import captioned, section, tag, text
 from bitfold.report.page import document, tiles_row
 from bitfold.report.scores import HEAD, HOW, Entry, Score, Scores, cells
 
-NUMERIC = frozenset(i for i, name in enumerate(HEAD) if name in ("accuracy %", "gain", "PyTorch %", "file", "latency", "s per epoch"))
+NUMERIC = frozenset(
+    i for i, name in enumerate(HEAD) if name in ("accuracy %", "gain", "PyTorch %", "file", "million OPs", "latency", "s per epoch")
+)
 
 
 def render(scores: Scores) -> str:
