@@ -6,7 +6,10 @@ from torch import nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.activations import RPReLU, TwoSlope, replace_activations
+from bitfold.layers.quant import QuantConv2d
 from bitfold.layers.tile import Tile
+from bitfold.quantizers.normalized import Normalized
+from bitfold.quantizers.sign import Sign
 
 
 def set_to(module: nn.Module, **values: float) -> nn.Module:
@@ -83,3 +86,10 @@ def test_channels_of_a_prelu_and_behind_a_tile() -> None:
     model = nn.Sequential(nn.BatchNorm2d(4), nn.PReLU(8), nn.Conv2d(8, 3, 1), Tile(4), nn.ReLU(), nn.Linear(5, 2), Tile(2, -1), nn.ReLU())
     assert replace_activations(model, RPReLU) == 3
     assert [(m.neg.numel(), m.channel_axis) for m in model if isinstance(m, RPReLU)] == [(8, 1), (12, 1), (4, -1)]
+
+
+def test_modules_inside_quantisers_do_not_count() -> None:
+    layer = QuantConv2d(3, 5, 1, act_quant=Normalized(Sign(), nn.BatchNorm2d(3)), weight_quant=Sign())
+    model = nn.Sequential(layer, nn.ReLU())
+    assert replace_activations(model, RPReLU) == 1
+    assert model[1].neg.shape == (5,)

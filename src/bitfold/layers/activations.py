@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.quant import quant_layers
 from bitfold.layers.swap import replace_modules
 from bitfold.layers.tile import Tile
 from bitfold.quantizers.base import along
@@ -87,7 +88,10 @@ def replace_activations(model: nn.Module, make: Callable[[int, int], nn.Module])
     new: dict[nn.Module, nn.Module] = {}
     width: tuple[int, int] | None = None
     device = dtype = None
+    inside = {m for layer in quant_layers(model) for m in layer.modules() if m is not layer}
     for name, module in model.named_modules():
+        if module in inside:  # what a layer's quantisers hold says nothing about its output
+            continue
         if isinstance(module, PLAIN):
             if width is None:
                 raise ConfigError(f"activation {name!r} has no BatchNorm, conv or linear layer before it to tell its channels")
