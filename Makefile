@@ -45,7 +45,7 @@ sanitize: build
 	LD_PRELOAD="$$(for l in $(SANITIZERS); do $(CXX) -print-file-name=$$l; done | tr '\n' ' ')" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	  $(BIN)/python tests/sanitized.py build-sanitize/site -m "not slow" tests/native tests/engine tests/ir/test_file.py \
-	  --ignore tests/engine/test_process.py
+	  --ignore tests/engine/test_process.py --ignore tests/engine/test_allocations.py
 
 # The AVX-512 kernels on a CPU without AVX-512: emulated by SIMDe (Debian: libsimde-dev), same tests. LONG=1 runs 10,000 cases a kernel.
 test-emulated: $(STAMP)

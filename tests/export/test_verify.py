@@ -131,3 +131,12 @@ def test_ties_on_a_threshold_are_explained_by_rounding(rng: np.random.Generator)
     report = bitfold.verify(model, bitfold.export(model, x), x, backend="interpreter")
     assert report.ok and all(layer.unexplained == 0 for layer in report.layers)
     assert report.flipped > 0, "the case this test is about"
+
+
+@pytest.mark.native
+def test_progress_is_told_after_every_batch() -> None:
+    model = bitfold.apply(bitfold.models.create("digits_cnn"), "bireal").eval()
+    x = torch.randn(10, 1, 8, 8)
+    told: list[tuple[int, int]] = []
+    bitfold.verify(model, bitfold.export(model, x[:1]), x, batch=4, progress=lambda done, of: told.append((done, of)))
+    assert told == [(4, 10), (8, 10), (10, 10)]
