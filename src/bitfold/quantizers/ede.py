@@ -40,8 +40,8 @@ class EDE(Sign):
             self.set_t(ede_t(progress, self.t_min, self.t_max))
 
     def surrogate(self, x: Tensor) -> Tensor:
-        k = (1 / self.t).clamp(min=1.0)
-        return k * (self.t * x).tanh()
+        peak = self.t.clamp(min=1.0)  # k t
+        return x * (x.detach() * self.t).tanh_().square_().mul_(-peak).add_(peak)
 
 
 def ede_t(progress: float, t_min: float, t_max: float) -> float:
