@@ -302,7 +302,7 @@ def bench_training(
     model: Annotated[str, typer.Option(help="The model.")] = "resnet20",
     chosen: Annotated[str, typer.Option("--methods", help="The methods to compare with float, with commas, or all.")] = "adabin",
     modes: Annotated[str, typer.Option(help="eager, compile, or both with a comma.")] = "eager,compile",
-    repeats: Annotated[int, typer.Option(min=3, help="Rounds of one step each.")] = 15,
+    repeats: Annotated[int, typer.Option(min=5, help="Rounds of one step each.")] = 15,
     threads: BenchThreads = 1,
     batch: BatchSize = 128,
     keep: KeepRows = None,
