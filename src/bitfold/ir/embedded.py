@@ -22,7 +22,7 @@ from bitfold.ir.graph import Graph
 from bitfold.ir.ops import Node
 from bitfold.ir.summary import summarize
 
-_POINTWISE = (ops.Affine, ops.Add, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Quantize, ops.Dequantize)
+_POINTWISE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Quantize, ops.Dequantize)
 
 
 @dataclass(frozen=True)
