@@ -87,6 +87,17 @@ def test_trap_9_evaluation_is_binary() -> None:
     assert len(applied(scale="filter")[3].weight_quant.encoding(model[3].weight).scale) == 5
 
 
+def test_gradients_pass_the_scale_as_they_come() -> None:
+    """Released code (section 1.1): identity back-propagation through the scaled sign; "product" is the third party's."""
+    w = torch.tensor([[0.3, -0.1], [0.2, 0.2]], requires_grad=True)
+    for rule, factor in [("identity", 1.0), ("product", 0.2)]:
+        quantizer = get("fda_bnn", noise=False, scale_gradient=rule).weight_quantizer(QuantLinear(2, 2))
+        (grad,) = torch.autograd.grad(quantizer(w).sum(), w)
+        (slope,) = torch.autograd.grad(FDASign()(w).sum(), w)
+        torch.testing.assert_close(grad, factor * slope)
+        torch.testing.assert_close(quantizer(w), 0.2 * torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+
+
 def test_clips() -> None:
     both = applied(clip_weights=True, clip_activations=False)
     assert [q.clip for q in (both[3].weight_quant.estimator, both[3].act_quant)] == [1.0, math.inf]

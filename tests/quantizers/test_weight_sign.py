@@ -37,6 +37,16 @@ def test_the_gradient_runs_through_the_normalisation_and_not_the_scale() -> None
     assert w.grad is not None and torch.allclose(w.grad, h - h.mean(1, keepdim=True))
 
 
+def test_swap_leaves_the_scale_out_of_the_gradient_and_not_out_of_the_value() -> None:
+    w = W.clone().requires_grad_()
+    q = WeightSign(ApproxSign(), "filter", swap=True)(w)
+    q.sum().backward()
+    assert w.grad is not None and torch.allclose(w.grad, (2 - 2 * W.abs()).clamp(min=0))
+    assert torch.equal(q, WeightSign(ApproxSign(), "filter")(W))
+    with pytest.raises(TypeError, match="without a gradient"):
+        WeightSign(Sign(), "learned", scale_init=torch.ones(2, 1), swap=True)
+
+
 def test_a_learned_scale_learns_and_may_be_negative() -> None:
     quantizer = WeightSign(Sign(), "learned", scale_init=torch.tensor([[0.5], [-2.0]]))
     q = quantizer(W)

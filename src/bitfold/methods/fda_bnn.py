@@ -22,7 +22,8 @@ class FDABNN(Method):
 
     Sign of weights and activations, zero to -1, with the derivative of n + 1 sines; n grows from ``terms_start`` to ``terms_end``. While
     training each has its own noise-adaptation module, times alpha, which falls from ``alpha`` to 0 as a half cosine; evaluation and
-    export know nothing of it. Weights are scaled by mean|w| of the layer (DoReFa's convention, CIFAR) or of the filter, a constant.
+    export know nothing of it. Weights are scaled by mean|w| of the layer (DoReFa's convention, CIFAR) or of the filter, a constant
+    through which gradients pass as they come (released code: the identity) or times the scale ("product", BiBench).
     ``block="released"`` is the released CIFAR network's non-linearity on a model of this project: PReLU with one slope between each
     binary conv and its BatchNorm, no activation elsewhere but a ReLU in the place of the last one.
     Deviations, the training code not being released: omega and the clip of activations to |t| <= 1 follow a third party (BiBench), whose
@@ -39,6 +40,7 @@ class FDABNN(Method):
     noise: bool = True
     noise_shortcut: Literal["sin", "linear", "none"] = "sin"
     scale: Literal["layer", "filter"] = "layer"
+    scale_gradient: Literal["identity", "product"] = "identity"
     block: Literal["model", "released"] = "model"
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ class FDABNN(Method):
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         noise = NoiseAdaptation(math.prod(layer.weight.shape[1:]), "filters", self.noise_shortcut) if self.noise else None
-        return WeightSign(self._sign(self.clip_weights, noise), self.scale)
+        return WeightSign(self._sign(self.clip_weights, noise), self.scale, swap=self.scale_gradient == "identity")
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:
         layout: Literal["features", "image"] = "features" if isinstance(layer, QuantLinear) else "image"

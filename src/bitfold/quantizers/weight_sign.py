@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bitfold.errors import unknown
 from bitfold.ir.encoding import Binary
-from bitfold.quantizers.base import Quantizer, per_filter, scale_tuple, sign, weight_of
+from bitfold.quantizers.base import Quantizer, per_filter, scale_tuple, sign, straight_through, weight_of
 from bitfold.quantizers.sign import Sign
 
 Scale: TypeAlias = Literal["none", "layer", "filter", "pow2", "learned"]
@@ -19,7 +19,8 @@ class WeightSign(Quantizer):
     Forward:  z = normalize(w), q(w) = s * (+1 if z >= 0 else -1)
         none 1; layer mean|z| of the whole tensor; filter mean|z| of each filter; pow2 2^round(log2 mean|z|) of each filter, half to
         even; learned one parameter per filter, ``scale_init`` at the start
-    Backward: s e'(z) through z = normalize(w), e the ``estimator``; the scale is a constant, unless it is learned
+    Backward: s e'(z) through z = normalize(w), e the ``estimator``; the scale is a constant, unless it is learned. With ``swap`` e'(z)
+        alone, as if the scale were only in the value (see ScaledSign)
 
     normalize: a module w -> z of one shape, for example ``StandardWeight``. What the estimator decides on z counts; the usual ones put
     z = 0 to +1.
@@ -32,13 +33,17 @@ class WeightSign(Quantizer):
         scale: Scale = "none",
         normalize: nn.Module | None = None,
         scale_init: Tensor | None = None,
+        swap: bool = False,
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
             raise unknown("scale of WeightSign", scale, get_args(Scale))
         if (scale == "learned") != (scale_init is not None):
             raise TypeError("WeightSign: scale_init (out, 1, ...) belongs to scale='learned', which needs it")
+        if swap and scale == "learned":
+            raise TypeError("WeightSign: swap=True leaves a learned scale without a gradient")
         self.estimator = estimator
+        self.swap = swap
         self.normalize = normalize if normalize is not None else nn.Identity()
         self.kind: Scale = scale
         self.scale = nn.Parameter(scale_init) if scale_init is not None else None
@@ -56,7 +61,9 @@ class WeightSign(Quantizer):
 
     def forward(self, w: Tensor) -> Tensor:
         z = self.normalize(w)
-        return self._scale(z) * self.estimator(z)
+        e = self.estimator(z)
+        scaled: Tensor = self._scale(z) * e
+        return straight_through(scaled, e) if self.swap else scaled
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
