@@ -12,7 +12,7 @@ from bitfold import methods
 from bitfold.errors import ConfigError
 from bitfold.layers.activations import RPReLU, TwoSlope
 from bitfold.layers.quant import QuantConv2d
-from bitfold.methods.base import NO_FEATURES, Features, Method, Wrapper
+from bitfold.methods.base import Forward, Method, Wrapper
 from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
 from bitfold.quantizers.rsign import RSign
 from bitfold.quantizers.scaled_sign import ScaledSign
@@ -55,10 +55,8 @@ class AddOne(Wrapper):
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return (*super().taps(model), "1")
 
-    def loss(
-        self, model: nn.Module, batch: Any, outputs: Tensor, teacher: Tensor | None, task_loss: Tensor, features: Features = NO_FEATURES
-    ) -> Tensor:
-        return super().loss(model, batch, outputs, teacher, task_loss, features) + self.by
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        return super().loss(model, forward) + self.by
 
 
 def test_losses_are_chained_and_a_wrapper_in_also_comes_alone() -> None:
@@ -67,8 +65,8 @@ def test_losses_are_chained_and_a_wrapper_in_also_comes_alone() -> None:
     model = bitfold.apply(net(), method)
     assert method.taps(model) == ("1",)
     zero = torch.tensor(0.0)
-    expected = s3.loss(model, None, zero, None, zero) + 6
-    assert method.loss(model, None, zero, None, zero).item() == pytest.approx(expected.item())
+    expected = s3.loss(model, Forward(None, zero, None, zero)) + 6
+    assert method.loss(model, Forward(None, zero, None, zero)).item() == pytest.approx(expected.item())
     assert [type(p).__name__ for p in method.parts] == ["S3", "AdaBin", "AddOne", "AddOne"]
 
 

@@ -18,7 +18,7 @@ from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Float, values
 from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
 from bitfold.methods._taps import Taps
-from bitfold.methods.base import Features, Method
+from bitfold.methods.base import Features, Forward, Method
 from bitfold.quantizers.base import Quantizer
 
 CLASSES = 4
@@ -164,7 +164,7 @@ def train_step(model: nn.Module, method: Method, data: tuple[Tensor, Tensor], pr
     outputs, student = tapped(model, paths, data[0])
     with torch.no_grad():
         target, follow = tapped(teacher, paths, data[0]) if teacher is not None else (None, {})
-    loss = method.loss(model, data, outputs, target, F.cross_entropy(outputs, data[1]), Features(student, follow))
+    loss = method.loss(model, Forward(data, outputs, target, F.cross_entropy(outputs, data[1]), Features(student, follow)))
     optimizer.zero_grad()
     loss.backward()
     method.after_backward(model, progress)

@@ -9,7 +9,7 @@ from bitfold.commands.listing import methods as listed
 from bitfold.errors import ConfigError
 from bitfold.methods import get
 from bitfold.methods._losses import attention, attention_loss
-from bitfold.methods.base import Features
+from bitfold.methods.base import Features, Forward
 from bitfold.quantizers.dte import DTE
 from bitfold.quantizers.ede import EDE
 
@@ -43,7 +43,7 @@ def test_loss_adds_every_block() -> None:
     student = {p: torch.ones(1, 2, 2, 2, requires_grad=True) for p in paths}
     teacher = dict.fromkeys(paths, TEACHER)
     task = torch.tensor(5.0)
-    loss = method.loss(model, None, torch.zeros(1, 10), torch.zeros(1, 10), task, Features(student, teacher))
+    loss = method.loss(model, Forward(None, torch.zeros(1, 10), torch.zeros(1, 10), task, Features(student, teacher)))
     assert loss.item() == pytest.approx(5 + 3 * 9 * 0.322516, abs=1e-4)
     loss.backward()
     assert all(s.grad is not None and (s.grad != 0).any() for s in student.values())
@@ -55,14 +55,14 @@ def test_places_can_be_named_and_rbd_switched_off() -> None:
     plain = get("dir_net", rbd=0.0)
     assert plain.taps(model) == () and not plain.needs_teacher
     task = torch.tensor(5.0)
-    assert plain.loss(model, None, torch.zeros(1, 10), None, task) is task
+    assert plain.loss(model, Forward(None, torch.zeros(1, 10), None, task)) is task
 
 
 def test_without_a_teacher_it_is_refused() -> None:
     method = get("dir_net")
     assert method.needs_teacher
     with pytest.raises(ConfigError, match="there is none; give one, or set rbd=0"):
-        method.loss(nn.Identity(), None, torch.zeros(1, 10), None, torch.tensor(1.0))
+        method.loss(nn.Identity(), Forward(None, torch.zeros(1, 10), None, torch.tensor(1.0)))
     with pytest.raises(ConfigError, match="allowed: 0 or more"):
         get("dir_net", rbd=-1.0)
 

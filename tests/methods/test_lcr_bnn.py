@@ -13,7 +13,7 @@ import bitfold
 from bitfold.errors import ConfigError
 from bitfold.methods import get
 from bitfold.methods._taps import Taps
-from bitfold.methods.base import Features, Method
+from bitfold.methods.base import Features, Forward, Method
 from bitfold.methods.lcr_bnn import GAMMA, code_loss, paper_loss, spectral_norm
 
 A = torch.tensor([[[1.0, 2], [3, 4]]], dtype=torch.float64)
@@ -66,7 +66,7 @@ def step(method: Method, model: nn.Module, teacher: nn.Module, x: Tensor, y: Ten
     features = Features(taps[0].values, {path: f.detach() for path, f in taps[1].values.items()})
     for t in taps:
         t.remove()
-    return method.loss(model, (x, y), outputs, target.detach(), F.cross_entropy(outputs, y), features)
+    return method.loss(model, Forward((x, y), outputs, target.detach(), F.cross_entropy(outputs, y), features))
 
 
 def test_alpha_0_is_the_base() -> None:
@@ -104,10 +104,10 @@ def test_equal_features_cost_nothing(mode: str) -> None:
     model, _, x, y = setting(method)
     paths = method.taps(model)
     features = {p: torch.randn(6, 8 if i < 2 else 16, 8 if i < 2 else 4, 4) for i, p in enumerate(paths)}
-    loss = method.loss(model, (x, y), torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(1.5), Features(features, features))
-    assert loss.item() == 1.5
+    forward = Forward((x, y), torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(1.5), Features(features, features))
+    assert method.loss(model, forward).item() == 1.5
     other = {p: f * 2 for p, f in features.items()}
-    assert method.loss(model, (x, y), torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(1.5), Features(features, other)).item() > 1.5
+    assert method.loss(model, forward._replace(features=Features(features, other))).item() > 1.5
 
 
 def test_loss_is_that_of_features_times_gamma() -> None:
@@ -119,7 +119,7 @@ def test_loss_is_that_of_features_times_gamma() -> None:
     paths = method.taps(model)
     own = {p: torch.randn(6, 4, 3, 3) for p in paths}
     follow = {p: torch.randn(6, 4, 3, 3) for p in paths}
-    loss = method.loss(model, None, torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(0.0), Features(own, follow))
+    loss = method.loss(model, Forward(None, torch.zeros(6, 10), torch.zeros(6, 10), torch.tensor(0.0), Features(own, follow)))
     scaled = [own[p].flatten(2) * gamma[0, i] for i, p in enumerate(paths)]
     plain = [follow[p].flatten(2) for p in paths]
     norms = [[spectral_norm(a, b, 2) for a, b in pairwise(f)] for f in (scaled, plain)]
@@ -152,7 +152,7 @@ def test_default_stages() -> None:
 def test_what_is_refused() -> None:
     method = get("lcr_bnn")
     with pytest.raises(ConfigError, match="there is none; give a trained float network"):
-        method.loss(nn.Identity(), None, torch.zeros(1, 10), None, torch.tensor(1.0))
+        method.loss(nn.Identity(), Forward(None, torch.zeros(1, 10), None, torch.tensor(1.0)))
     with pytest.raises(ConfigError, match=r"places of lcr_bnn 'layer9'.*known: .*layer2.0.conv1"):
         bitfold.apply(bitfold.models.create("resnet20"), get("lcr_bnn", places=["layer1", "layer9"]))
     lone = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))

@@ -15,6 +15,7 @@ from bitfold.layers.input_scale import InputScale
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.methods import get
 from bitfold.methods._losses import distribution_loss
+from bitfold.methods.base import Forward
 from bitfold.methods.qnn import squared_hinge
 from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.gradient import GradientQuant
@@ -112,7 +113,7 @@ def test_xnor_modes() -> None:
     ],
 )
 def test_qnn_slots(fields: dict[str, object], weight: type, act: type) -> None:
-    model = bitfold.apply(small(), get("qnn", **fields))
+    model = bitfold.apply(small(), get("qnn", output_norm=False, **fields))
     assert [type(m) for m in (model[0], model[3], model[8])] == [QuantConv2d, QuantConv2d, QuantLinear]
     assert model[0].act_quant.encoding().__class__.__name__ == "Float"  # real input, few-bit weights
     for layer in (model[3], model[8]):
@@ -154,9 +155,9 @@ def test_qnn_glorot_factor(layer: nn.Module, expected: float) -> None:
 def test_qnn_loss() -> None:
     outputs = torch.tensor([[0.5, -2.0, 0.0]], requires_grad=True)
     batch = (torch.zeros(1), torch.tensor([0]))
-    loss = get("qnn").loss(nn.Identity(), batch, outputs, None, torch.tensor(7.0))
+    loss = get("qnn").loss(nn.Identity(), Forward(batch, outputs, None, torch.tensor(7.0)))
     assert loss.item() == pytest.approx((0.25 + 0 + 1) / 3)
-    assert get("qnn", loss_kind="task").loss(nn.Identity(), batch, outputs, None, torch.tensor(7.0)).item() == 7
+    assert get("qnn", loss_kind="task").loss(nn.Identity(), Forward(batch, outputs, None, torch.tensor(7.0))).item() == 7
     with pytest.raises(ConfigError, match="squared hinge loss wants"):
         squared_hinge(outputs, torch.zeros(1, 3))
 
@@ -184,11 +185,11 @@ def test_s3_regulariser() -> None:
     values = torch.tensor([[0.52, -0.81, 0.55], [-0.15, 0.37, 0.42], [0.17, 0.29, -0.01]])
     with torch.no_grad():
         sparse.copy_(values)
-    loss = method.loss(model, None, torch.zeros(1), None, torch.tensor(2.0))
+    loss = method.loss(model, Forward(None, torch.zeros(1), None, torch.tensor(2.0)))
     loss.backward()
     assert loss.item() == pytest.approx(2 + 0.1 * 0.97)
     assert torch.equal(sparse.grad, torch.where(values < 0, -0.1, 0.0).view_as(sparse))
-    assert get("s3", reg=0.0).loss(model, None, torch.zeros(1), None, torch.tensor(2.0)).item() == 2
+    assert get("s3", reg=0.0).loss(model, Forward(None, torch.zeros(1), None, torch.tensor(2.0))).item() == 2
 
 
 def test_s3_weight_count_of_resnet18() -> None:
@@ -233,8 +234,8 @@ def test_distribution_loss_row() -> None:
     assert loss.item() + (p * p.log()).sum().item() == pytest.approx(0.379738, abs=1e-6)
     assert student.grad[0].tolist() == pytest.approx([-0.4215, 0.3081, 0.1134], abs=1e-4)
     method = get("reactnet")
-    assert method.loss(nn.Identity(), None, student, teacher, torch.tensor(5.0)).item() == pytest.approx(0.904005, abs=1e-6)
-    assert method.loss(nn.Identity(), None, student, None, torch.tensor(5.0)).item() == 5
+    assert method.loss(nn.Identity(), Forward(None, student, teacher, torch.tensor(5.0))).item() == pytest.approx(0.904005, abs=1e-6)
+    assert method.loss(nn.Identity(), Forward(None, student, None, torch.tensor(5.0))).item() == 5
 
 
 def test_float_changes_nothing() -> None:

@@ -23,7 +23,7 @@ from bitfold.layers.quant import QuantConv2d
 from bitfold.layers.squeeze import SqueezeExcite
 from bitfold.methods._losses import distribution_loss
 from bitfold.methods._repairs import Activation, FeatureNorm, estimator, kurtosis_loss, magnitude_loss
-from bitfold.methods.base import NO_FEATURES, Features
+from bitfold.methods.base import Features, Forward
 from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.normalized import Normalized
 from bitfold.quantizers.quantile_clamp import QuantileClamp
@@ -145,7 +145,7 @@ def test_row_4_distillation() -> None:
     student, teacher = torch.tensor([[1.0, 0, -1]], requires_grad=True), torch.tensor([[0.5, 0.5, 0]])
     method = methods.get("repair_methods", distill="soft_ce")
     assert method.needs_teacher
-    loss = method.loss(nn.Identity(), None, student, teacher, torch.tensor(9.0))
+    loss = method.loss(nn.Identity(), Forward(None, student, teacher, torch.tensor(9.0)))
     loss.backward()
     p = teacher.softmax(1)
     entropy = -(p * p.log()).sum().item()
@@ -404,9 +404,9 @@ def test_regularizers_in_the_loss() -> None:
     model, method = applied(regularizer="r1", strength=2.0)
     layers = [model[3], model[6]]
     expected = 2 * sum((m.weight.abs() - m.weight.abs().mean()).abs().sum() for m in layers)
-    assert method.loss(model, None, torch.zeros(1, 4), None, zero).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert method.loss(model, Forward(None, torch.zeros(1, 4), None, zero)).item() == pytest.approx(expected.item(), rel=1e-5)
     model, method = applied(regularizer="kurtosis", strength=1.0, kurtosis_target=3.0)
-    loss = method.loss(model, None, torch.zeros(1, 4), None, zero)
+    loss = method.loss(model, Forward(None, torch.zeros(1, 4), None, zero))
     assert loss.item() == pytest.approx(sum(kurtosis_loss(m.weight, 3.0).item() for m in (model[3], model[6])) / 2)
     assert kurtosis_loss(torch.tensor([1.0, -1, 1, -1]), 1.0) == 0  # two points
     assert kurtosis_loss(torch.linspace(-1, 1, 10_001), 1.8).item() == pytest.approx(0, abs=1e-4)  # uniform
@@ -424,10 +424,10 @@ def test_attention_is_matched_block_by_block() -> None:
         return F.normalize(f.square().sum(1).flatten(1), dim=1)
 
     expected = 5 + 3 * sum((attention(own[p]) - attention(other[p])).square().sum(1).mean() for p in paths)
-    loss = method.loss(model, None, torch.zeros(2, 4), torch.zeros(2, 4), torch.tensor(5.0), Features(own, other))
+    loss = method.loss(model, Forward(None, torch.zeros(2, 4), torch.zeros(2, 4), torch.tensor(5.0), Features(own, other)))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     plain = methods.get("repair_methods")
-    assert plain.taps(model) == () and plain.loss(model, None, torch.zeros(1), None, torch.tensor(5.0), NO_FEATURES).item() == 5
+    assert plain.taps(model) == () and plain.loss(model, Forward(None, torch.zeros(1), None, torch.tensor(5.0))).item() == 5
 
 
 def test_activations_squeeze_and_bases() -> None:

@@ -16,7 +16,7 @@ from bitfold.bench.timing import compare
 from bitfold.errors import ConfigError, unknown
 from bitfold.layers.layout import keep_channels_last, memory_format
 from bitfold.methods._taps import Taps
-from bitfold.methods.base import Features
+from bitfold.methods.base import Features, Forward
 
 MODES = ("eager", "compile")
 
@@ -113,7 +113,7 @@ def _step(model_name: str, method_name: str, mode: str, batch: int, image: tuple
         with torch.no_grad():
             target = teacher(x) if teacher is not None else None
         features = Features(taps.values, teacher_taps.values if teacher_taps is not None else {})
-        loss = method.loss(model, (x, labels), outputs, target, F.cross_entropy(outputs, labels), features)
+        loss = method.loss(model, Forward((x, labels), outputs, target, F.cross_entropy(outputs, labels), features))
         optimizer.zero_grad()
         loss.backward()
         method.after_backward(model, progress=0.5)

@@ -19,7 +19,14 @@ class Features(NamedTuple):
     teacher: Mapping[str, Tensor]
 
 
-NO_FEATURES = Features({}, {})
+class Forward(NamedTuple):
+    """What a pass over one batch gave, for a method's loss."""
+
+    batch: Any  # (inputs, targets)
+    outputs: Tensor
+    teacher: Tensor | None  # the teacher's outputs
+    task_loss: Tensor  # the task's own loss, or what the method before has made of it
+    features: Features = Features({}, {})  # what ``taps`` asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +100,9 @@ class Method:
         """Paths of modules whose outputs ``loss`` wants to see, in the model and, by the same paths, in the teacher."""
         return ()
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
-        """The training loss. ``batch``: (inputs, targets); ``teacher``: the teacher's outputs or None; ``task_loss``: the task's own
-        loss; ``features``: what ``taps`` asked for. Default: task_loss."""
-        return task_loss
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        """The training loss. Default: the task's own."""
+        return forward.task_loss
 
     def calibrate(self, model: nn.Module, loader: Any) -> None:
         """Post-training methods: set quantisers from data."""
@@ -184,18 +182,10 @@ class Joint(Method):
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return tuple(dict.fromkeys(path for part in self.parts for path in part.taps(model)))
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
         for part in self.parts:
-            task_loss = part.loss(model, batch, outputs, teacher, task_loss, features)
-        return task_loss
+            forward = forward._replace(task_loss=part.loss(model, forward))
+        return forward.task_loss
 
     def calibrate(self, model: nn.Module, loader: Any) -> None:
         for part in self.parts:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.output_norm import norm_outputs
 from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.methods.base import Method
 from bitfold.quantizers.base import Quantizer, sign
@@ -25,6 +26,8 @@ class BNN(Method):
     weights clipped to [-1, 1] after each step. Activations: sign, gradient 1{|x| <= 1}, which behind a Hardtanh is the released
     order. Each may be rounded at random while training: +1 with probability clip((x + 1) / 2, 0, 1). The training is plain, as in
     the PyTorch port: the task's own loss, no factors on the rate. (``qnn`` has the paper's squared hinge and Glorot factors.)
+    ``output_norm``: a BatchNorm behind a binary classifier, as released; without it the sums of +-1 are logits far too large.
+    Without scales the gradient of a weight is small against the weight: SGD needs ten times the rate of other methods, Adam does not.
     ``latent=False``: no latent weights. The weights are -1 and +1 from the start and flipped by Bop (arXiv 1906.02107) with
     ``adaptivity`` (moved by the recipe's schedule) and ``threshold``; the recipe's optimiser trains all other parameters.
     Deviations: sign(0) = +1; biases stay if the model has them.
@@ -35,6 +38,7 @@ class BNN(Method):
     shortcut: bool = True
     weight_rounding: Rounding = "deterministic"
     act_rounding: Rounding = "deterministic"
+    output_norm: bool = True
     latent: bool = True
     adaptivity: float = 1e-4  # Bop's gamma; both as released for its CIFAR-10 run
     threshold: float = 1e-8
@@ -61,7 +65,7 @@ class BNN(Method):
         if not self.latent:
             for layer in _own(model):
                 layer.weight.copy_(sign(layer.weight))
-        return model
+        return norm_outputs(model) if self.output_norm else model
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         if self.latent:

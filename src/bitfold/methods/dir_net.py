@@ -1,14 +1,13 @@
 """DIR-Net."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.methods._losses import attention_loss
 from bitfold.methods._places import blocks
-from bitfold.methods.base import NO_FEATURES, Features
+from bitfold.methods.base import Forward
 from bitfold.methods.ir_net import IRNet
 from bitfold.quantizers.dte import DTE
 from bitfold.quantizers.ede import EDE
@@ -46,21 +45,13 @@ class DIRNet(IRNet):
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return (self.places or blocks(model)) if self.rbd > 0 else ()
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
         if self.rbd == 0:
-            return task_loss
-        if teacher is None:
+            return forward.task_loss
+        if forward.teacher is None:
             raise ConfigError(f"dir_net: rbd={self.rbd} compares with a teacher, and there is none; give one, or set rbd=0")
-        pairs = [attention_loss(features.student[path], features.teacher[path]) for path in self.taps(model)]
-        return task_loss + self.rbd * sum(pairs[1:], pairs[0])
+        pairs = [attention_loss(forward.features.student[path], forward.features.teacher[path]) for path in self.taps(model)]
+        return forward.task_loss + self.rbd * sum(pairs[1:], pairs[0])
 
 
 METHOD = DIRNet

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bitfold.errors import ConfigError, unknown
 from bitfold.methods._places import places, stages
-from bitfold.methods.base import NO_FEATURES, Features, MethodLike, Wrapper
+from bitfold.methods.base import Forward, MethodLike, Wrapper
 
 GAMMA = "retention_gamma"  # the learned factors, a parameter of the model itself: optimisers, checkpoints and DDP see it, forward does not
 
@@ -67,27 +67,19 @@ class LCRBNN(Wrapper):
             raise ConfigError(f"lcr_bnn: {len(paths)} stage found, 2 are needed; name them in places; allowed: {', '.join(known)}")
         return paths
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
-        task_loss = super().loss(model, batch, outputs, teacher, task_loss, features)
-        if teacher is None:
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        task_loss = super().loss(model, forward)
+        if forward.teacher is None:
             raise ConfigError("lcr_bnn: compares with a teacher, and there is none; give a trained float network")
         paths, factors = self._paths(model), model.get_parameter(GAMMA)
-        weight = self.alpha / (1e4 * len(outputs)) if self.mode == "code" else self.lam / 2
+        weight = self.alpha / (1e4 * len(forward.outputs)) if self.mode == "code" else self.lam / 2
         if weight == 0:
             return task_loss + 0.0 * factors.sum()  # the base to the last bit; gamma keeps a gradient, which DDP wants
-        with torch.autocast(outputs.device.type, enabled=False):
+        with torch.autocast(forward.outputs.device.type, enabled=False):
             gamma = factors[0].float()
-            own = self._norms([features.student[path] for path in paths])
+            own = self._norms([forward.features.student[path] for path in paths])
             own = [s * (gamma[i] * gamma[i + 1]).abs() for i, s in enumerate(own)]  # the norm of gamma_i A (gamma_i+1 B)^T / S
-            target = self._norms([features.teacher[path] for path in paths])
+            target = self._norms([forward.features.teacher[path] for path in paths])
             added = code_loss(own, target) if self.mode == "code" else paper_loss(own, target, self.beta)
         return task_loss + weight * added
 

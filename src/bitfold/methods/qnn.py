@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.output_norm import norm_outputs
 from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.layers.shift_norm import shift_norms
-from bitfold.methods.base import NO_FEATURES, Features, Method
+from bitfold.methods.base import Forward, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.gradient import GradientQuant
 from bitfold.quantizers.linear import LinearQuant
@@ -28,11 +29,11 @@ class QNN(Method):
     k bits: LinearQuant or LogQuant (2 to 5 bits), weights scaled by max|W| of the layer, activations unsigned on [0, 1] or, with
     ``act_signed``, on [-1, 1). Weights are clipped to [-1, 1] after each step. ``lr_scale``: Glorot's factor
     sqrt((fan_in + fan_out) / 1.5) on the step of each weight (Theano code), rounded to a power of two and on biases too ("pow2",
-    Torch code), or none. ``norm="shift"``: shift-based BatchNorm (its AdaMax: ``optimizer = "s_adamax"`` in a recipe). ``grad_bits``:
-    gradients of pre-activations, 0 for float; the paper has 6. Loss: squared hinge, one against the rest.
+    Torch code), or none. ``norm="shift"``: shift-based BatchNorm (its AdaMax: ``optimizer = "s_adamax"`` in a recipe);
+    ``output_norm``: a plain one behind the classifier, as released. ``grad_bits``: gradients of pre-activations, 0 for float; the paper
+    has 6. Loss: squared hinge, one against the rest.
     Deviations: the k-bit ranges, max|W| and the gradient's scale are decisions of this project (the paper's formulas: (memory)); the
-    model's own initialisation stays unless ``init="uniform"``, the released uniform(-1, 1), because a network may come trained; the
-    released BatchNorm behind the last layer is the model's affair.
+    model's own initialisation stays unless ``init="uniform"``, the released uniform(-1, 1), because a network may come trained.
     """
 
     first: bool = True
@@ -48,6 +49,7 @@ class QNN(Method):
     grad_kind: Literal["linear", "log"] = "log"
     loss_kind: Literal["squared_hinge", "task"] = "squared_hinge"
     norm: Literal["batch", "shift"] = "batch"
+    output_norm: bool = True
     init: Literal["model", "uniform"] = "model"
 
     def __post_init__(self) -> None:
@@ -85,7 +87,9 @@ class QNN(Method):
         if self.init == "uniform":
             for layer in _own(model):
                 layer.weight.uniform_(-1, 1)
-        return shift_norms(model) if self.norm == "shift" else model
+        if self.norm == "shift":
+            model = shift_norms(model)
+        return norm_outputs(model) if self.output_norm else model
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """A group for each learning-rate factor. A factor on the learning rate is the factor on the proposed step of the released code."""
@@ -113,16 +117,8 @@ class QNN(Method):
         for layer in _own(model):
             layer.weight.clamp_(-1, 1)
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
-        return task_loss if self.loss_kind == "task" else squared_hinge(outputs, batch[1])
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        return forward.task_loss if self.loss_kind == "task" else squared_hinge(forward.outputs, forward.batch[1])
 
 
 def squared_hinge(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bitfold.layers.activations import RPReLU, replace_activations
 from bitfold.layers.quant import QuantLayer, channel_axis, in_width
 from bitfold.methods._losses import distribution_loss
-from bitfold.methods.base import NO_FEATURES, Features, Method
+from bitfold.methods.base import Forward, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.rsign import RSign
 from bitfold.quantizers.scaled_sign import ScaledSign
@@ -48,16 +48,8 @@ class ReActNet(Method):
                 (decayed if p.ndim == 4 or "conv" in name or p in shifts else free).append(p)
         return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
-        return task_loss if teacher is None else distribution_loss(outputs, teacher)
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        return forward.task_loss if forward.teacher is None else distribution_loss(forward.outputs, forward.teacher)
 
 
 METHOD = ReActNet

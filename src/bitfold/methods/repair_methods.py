@@ -32,7 +32,7 @@ from bitfold.methods._repairs import (
     weight_quantizer,
     with_feature_norm,
 )
-from bitfold.methods.base import NO_FEATURES, Features, Method
+from bitfold.methods.base import Forward, Method
 from bitfold.methods.binarize_by_classification import BinarizeByClassification
 from bitfold.methods.xnor_plus_plus import XNORPlusPlus
 from bitfold.quantizers.base import Quantizer
@@ -161,20 +161,13 @@ class RepairMethods(Method):
     def taps(self, model: nn.Module) -> tuple[str, ...]:
         return blocks(model) if self.distill == "attention" else ()
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
+        task_loss = forward.task_loss
         if self.distill == "soft_ce":
-            assert teacher is not None
-            task_loss = distribution_loss(outputs, teacher)
+            assert forward.teacher is not None
+            task_loss = distribution_loss(forward.outputs, forward.teacher)
         if self.distill == "attention":
-            pairs = [(features.student[path], features.teacher[path]) for path in self.taps(model)]
+            pairs = [(forward.features.student[path], forward.features.teacher[path]) for path in self.taps(model)]
             task_loss = task_loss + self.attention_weight * torch.stack([attention_loss(*pair) for pair in pairs]).sum()
         return task_loss + regularization(model, self.regularizer, self.strength, self.kurtosis_target)
 

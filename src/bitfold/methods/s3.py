@@ -1,14 +1,13 @@
 """S3: sign-sparse-shift training of power-of-two weights."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.quant import QuantLayer
-from bitfold.methods.base import NO_FEATURES, Features, Method
+from bitfold.methods.base import Forward, Method
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.shift import SignSparseShift
 
@@ -37,19 +36,11 @@ class S3(Method):
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         return SignSparseShift(layer.weight.shape, self.bits)
 
-    def loss(
-        self,
-        model: nn.Module,
-        batch: Any,
-        outputs: Tensor,
-        teacher: Tensor | None,
-        task_loss: Tensor,
-        features: Features = NO_FEATURES,
-    ) -> Tensor:
+    def loss(self, model: nn.Module, forward: Forward) -> Tensor:
         sparse = [m.sparse for m in model.modules() if isinstance(m, SignSparseShift)]
         if self.reg == 0 or not sparse:  # none: composed with another method's weights
-            return task_loss
-        return task_loss + self.reg * torch.stack([(-s).clamp(min=0).sum() for s in sparse]).sum()
+            return forward.task_loss
+        return forward.task_loss + self.reg * torch.stack([(-s).clamp(min=0).sum() for s in sparse]).sum()
 
 
 METHOD = S3

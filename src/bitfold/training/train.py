@@ -16,7 +16,7 @@ from bitfold.data import Loader
 from bitfold.errors import ConfigError, TrainingError
 from bitfold.layers.layout import keep_channels_last, memory_format
 from bitfold.methods._taps import Taps
-from bitfold.methods.base import Features, Method
+from bitfold.methods.base import Features, Forward, Method
 from bitfold.tasks.classification import Totals, cross_entropy, distill
 from bitfold.training import checkpoint
 from bitfold.training.evaluate import count
@@ -267,7 +267,7 @@ class _Step:
         if spec is not None and target is not None:
             task_loss = distill(task_loss, outputs, target, spec.weight, spec.temperature)
         seen = Features(self.taps.values, self.teacher_taps.values if self.teacher_taps is not None else {})
-        return self.method.loss(self.state.model, (x, y), outputs, target, task_loss, seen), outputs
+        return self.method.loss(self.state.model, Forward((x, y), outputs, target, task_loss, seen)), outputs
 
     def _stop(self, x: Tensor, y: Tensor) -> None:
         self.state.optimizer.zero_grad()
