@@ -20,6 +20,7 @@ from bitfold.quantizers.adabin import AdaBinActivation, AdaBinWeight
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Identity, Quantizer
 from bitfold.quantizers.classifier_sign import Classifier, ClassifierSign
+from bitfold.quantizers.dsq import DSQSign
 from bitfold.quantizers.dte import DTE
 from bitfold.quantizers.ede import EDE
 from bitfold.quantizers.fda import FDASign, NoiseAdaptation
@@ -27,12 +28,15 @@ from bitfold.quantizers.linear import LinearQuant
 from bitfold.quantizers.log import LogQuant
 from bitfold.quantizers.normalized import Normalized
 from bitfold.quantizers.odd import OddQuant
+from bitfold.quantizers.rbnn import RBNNSign
 from bitfold.quantizers.rbonn import RBONNWeight
 from bitfold.quantizers.rsign import RSign
 from bitfold.quantizers.scaled_sign import ScaledSign
 from bitfold.quantizers.shift import SignSparseShift
 from bitfold.quantizers.sign import Sign
+from bitfold.quantizers.sign_swish import SignSwish
 from bitfold.quantizers.stochastic_sign import StochasticSign
+from bitfold.quantizers.tanh_odd import TanhOdd
 from bitfold.quantizers.weight_sign import WeightSign
 
 SHAPE = (3, 4, 2, 2)  # of a weight, and of a batch of images with 4 channels
@@ -57,6 +61,10 @@ MAKERS: dict[type[Quantizer], list[Callable[[], Quantizer]]] = {
     DTE: [lambda: DTE(10.0), lambda: DTE(10.0, eps=0.9)],
     EDE: [EDE, lambda: EDE(0.01), lambda: EDE(10.0)],
     StochasticSign: [StochasticSign],
+    SignSwish: [SignSwish, lambda: SignSwish(1.0)],
+    DSQSign: [DSQSign, lambda: DSQSign(0.5)],
+    RBNNSign: [RBNNSign, lambda: RBNNSign(0.01), lambda: RBNNSign(0.1, least=1.0)],
+    TanhOdd: [lambda b=b: TanhOdd(b) for b in (2, 4)],  # type: ignore[misc]
     RSign: [_rsign],
     Normalized: [lambda: Normalized(_rsign(), torch.nn.BatchNorm2d(4))],
     ScaledSign: [lambda r=rule: ScaledSign(r) for rule in ("swap", "detach", "exact", "paper", "code")],  # type: ignore[misc]

@@ -271,14 +271,15 @@ static void clamp(const float* in, float* out, float low, float high, int c, int
 }
 
 static void two_slope(const bf_two_slope_args* k, const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
+  const float *pos = k->pos, *neg = k->neg, *shift_in = k->shift_in, *shift_out = k->shift_out;
   BF_PIXELWISE {
     const float* x = in + (size_t)p * in_stride;
     float* y = out + (size_t)p * out_stride;
     BF_CHANNELS(c) {
-      const float t = x[ch] + k->shift_in[ch];
-      const float slope = t > 0.0f ? k->pos[ch] : k->neg[ch];
+      const float t = x[ch] + shift_in[ch], right = pos[ch], left = neg[ch]; /* both loaded, or the loop would not be vectorised */
+      const float slope = t > 0.0f ? right : left;
       const float s = slope * t;
-      y[ch] = s + k->shift_out[ch];
+      y[ch] = s + shift_out[ch];
     }
   }
 }

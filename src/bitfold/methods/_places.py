@@ -17,13 +17,13 @@ def places(model: nn.Module) -> list[str]:
 def blocks(model: nn.Module) -> tuple[str, ...]:
     """Paths whose outputs are those of ``model``'s low-bit blocks, in registration order.
 
-    A block is a module that holds quantised layers as its own children. In an nn.Sequential, where the order is known, each quantised
-    layer begins a block, which ends before the next layer with weights (after its BatchNorm and activation). Where the model itself
-    holds the layers, they are the blocks.
+    A block is a module that holds quantised layers as its own children, a classifier aside. In an nn.Sequential, where the order is
+    known, each quantised layer begins a block, which ends before the next layer with weights (after its BatchNorm and activation).
+    Where the model itself holds the layers, they are the blocks.
     """
     found: dict[str, None] = {}
     for path, module in model.named_modules():
-        children = [name for name, child in module.named_children() if isinstance(child, QuantConv2d | QuantLinear)]
+        children = [n for n, child in module.named_children() if isinstance(child, QuantConv2d | QuantLinear) and child.role != "last"]
         if not children:
             continue
         if path and not isinstance(module, nn.Sequential):
