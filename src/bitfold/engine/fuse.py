@@ -26,22 +26,16 @@ class Product:
 
 def fuse(graph: Graph) -> list[ops.Node | Product]:
     """The nodes that compute the outputs, in order, with the absorbed ones inside their Product. Unused nodes are left out."""
-    needed = _needed(graph)
-    nodes = [node for node in graph.nodes if node.output in needed]
-    users: dict[str, list[ops.Node]] = defaultdict(list)
-    for node in nodes:
-        for name in ops.input_names(node):
-            users[name].append(node)
-    fuser = _Fuser(graph, users, set(graph.inputs))
-    return [step for node in _additions_last(nodes, users) if (step := fuser.step(node)) is not None]
+    fuser = _Fuser(graph)
+    return [step for node in _additions_last(graph) if (step := fuser.step(node)) is not None]
 
 
-def _additions_last(nodes: list[ops.Node], users: dict[str, list[ops.Node]]) -> list[ops.Node]:
-    """The same nodes; a product that only an Add reads comes right before it, when the shortcut is known and can be fused."""
+def _additions_last(graph: Graph) -> list[ops.Node]:
+    """The live nodes; a product that only an Add reads comes right before it, when the shortcut is known and can be fused."""
     before: dict[str, list[ops.Node]] = defaultdict(list)
     order: list[ops.Node] = []
-    for node in nodes:
-        readers = users[node.output]
+    for node in graph.live:
+        readers = graph.readers[node.output]
         if isinstance(node, ops.Conv | ops.Linear) and len(readers) == 1 and isinstance(readers[0], ops.Add):
             before[readers[0].name].append(node)
         else:
@@ -49,18 +43,9 @@ def _additions_last(nodes: list[ops.Node], users: dict[str, list[ops.Node]]) -> 
     return order
 
 
-def _needed(graph: Graph) -> set[str]:
-    """Values that an output depends on."""
-    needed = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.output in needed:
-            needed.update(ops.input_names(node))
-    return needed
-
-
 class _Fuser:
-    def __init__(self, graph: Graph, users: dict[str, list[ops.Node]], defined: set[str]) -> None:
-        self.graph, self.users, self.defined, self.outputs = graph, users, defined, set(graph.outputs)
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.defined, self.outputs = graph, set(graph.inputs), set(graph.outputs)
         self.absorbed: set[str] = set()  # names of nodes
 
     def step(self, node: ops.Node) -> ops.Node | Product | None:
@@ -74,7 +59,7 @@ class _Fuser:
         return step
 
     def only_user(self, value: str) -> ops.Node | None:
-        users = self.users[value]
+        users = self.graph.readers[value]
         return users[0] if len(users) == 1 and value not in self.outputs else None
 
     def product(self, node: ops.Conv | ops.Linear) -> Product:
@@ -97,7 +82,7 @@ class _Fuser:
                 activation, value = user, user.output
                 chain.append(user)
 
-        quantize = next((u for u in self.users[value] if isinstance(u, ops.Quantize) and isinstance(u.encoding, Binary)), None)
+        quantize = next((u for u in self.graph.readers[value] if isinstance(u, ops.Quantize) and isinstance(u.encoding, Binary)), None)
         stream: str | None = value
         if quantize is not None:
             chain.append(quantize)

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Encoding, Float
 from bitfold.ir.summary import Row, Summary
+from bitfold.layers.probe import probing
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
 _FLOAT_BITS = 32
@@ -65,17 +66,8 @@ def _output_shapes(
 
         return hook
 
-    handles = [module.register_forward_hook(record(path)) for path, module in owners]
-    training = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(example if isinstance(example, Tensor) else _zeros(model, example))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training.items():
-            module.training = mode
+    with probing(model, ((module, record(path)) for path, module in owners)):
+        model(example if isinstance(example, Tensor) else _zeros(model, example))
     return shapes
 
 

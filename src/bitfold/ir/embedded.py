@@ -50,11 +50,10 @@ class EmbeddedCost:
 
 def embedded_cost(graph: Graph) -> EmbeddedCost:
     """Counts a graph; nothing is executed."""
-    total, nodes = summarize(graph), _needed(graph)
-    readers = _readers(nodes)
+    total, nodes = summarize(graph), graph.live
     coded = [n for n in nodes if isinstance(n, ops.Conv | ops.Linear) and not isinstance(graph.types[n.x].element, Float)]
     coded = [n for n in coded if not isinstance(graph.constants[n.weight].type.element, Float)]
-    sizes = _constant_bytes(graph, nodes)
+    sizes = _constant_bytes(graph)
     return EmbeddedCost(
         binary_macs=total.bops,
         float_macs=total.flops,
@@ -65,7 +64,7 @@ def embedded_cost(graph: Graph) -> EmbeddedCost:
         peak_activation_bytes=peak_activation_bytes(graph),
         peak_activation_bytes_16=peak_activation_bytes(graph, 16),
         peak_activation_bytes_8=peak_activation_bytes(graph, 8),
-        threshold_layers=sum(_only_thresholds(graph, n.output, readers) for n in coded),
+        threshold_layers=sum(_only_thresholds(graph, n.output) for n in coded),
         coded_layers=len(coded),
     )
 
@@ -95,43 +94,24 @@ class _Step(NamedTuple):
 
 
 def _steps(graph: Graph) -> list[_Step]:
-    nodes = _needed(graph)
-    readers = _readers(nodes)
     held: dict[str, _Step] = {}  # by the value in a register
     steps = []
-    for node in nodes:
+    for node in graph.live:
         inputs = ops.input_names(node)
         inner = [held[name] for name in inputs if name in held]
         stored = {name for name in inputs if name not in held}
         here = stored if isinstance(node, _POINTWISE) else set()
         step = _Step(node.output, frozenset(stored.union(*(s.reads for s in inner))), frozenset(here.union(*(s.pointwise for s in inner))))
-        if _in_register(graph, node, readers):
+        if _in_register(graph, node):
             held[node.output] = step
         else:
             steps.append(step)
     return steps
 
 
-def _needed(graph: Graph) -> list[Node]:
-    """The nodes that an output depends on, in order."""
-    needed = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.output in needed:
-            needed.update(ops.input_names(node))
-    return [node for node in graph.nodes if node.output in needed]
-
-
-def _readers(nodes: list[Node]) -> dict[str, list[Node]]:
-    readers: dict[str, list[Node]] = {}
-    for node in nodes:
-        for name in ops.input_names(node):
-            readers.setdefault(name, []).append(node)
-    return readers
-
-
-def _in_register(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> bool:
+def _in_register(graph: Graph, node: Node) -> bool:
     """Whether a layer or pointwise node hands its value straight to the next pointwise node."""
-    found = readers.get(node.output, [])
+    found = graph.readers[node.output]
     if node.output in graph.outputs or not isinstance(node, (ops.Conv, ops.Linear, *_POINTWISE)):
         return False
     if isinstance(graph.types[node.output].element, Accumulator):
@@ -145,10 +125,10 @@ def _bytes(graph: Graph, name: str, stream_bits: int) -> int:
     return -(-prod(kind.shape) * bits // 8)
 
 
-def _constant_bytes(graph: Graph, nodes: list[Node]) -> Counter[str]:
+def _constant_bytes(graph: Graph) -> Counter[str]:
     """Every constant once, by what it is for."""
     kinds: dict[str, str] = {}
-    for node in nodes:
+    for node in graph.live:
         for name in ops.constant_names(node):
             if isinstance(node, ops.Quantize):
                 kinds.setdefault(name, "thresholds")
@@ -186,9 +166,9 @@ def _elementwise(graph: Graph, node: Node) -> int:
             return 0
 
 
-def _only_thresholds(graph: Graph, name: str, readers: dict[str, list[Node]]) -> bool:
+def _only_thresholds(graph: Graph, name: str) -> bool:
     """Whether a sum of codes goes to integer thresholds alone, at most through a pooling of integers."""
-    found = readers.get(name, [])
+    found = graph.readers[name]
     if not isinstance(graph.types[name].element, Accumulator) or not found or name in graph.outputs:
         return False
-    return all(isinstance(r, ops.Quantize) or (isinstance(r, ops.MaxPool) and _only_thresholds(graph, r.output, readers)) for r in found)
+    return all(isinstance(r, ops.Quantize) or (isinstance(r, ops.MaxPool) and _only_thresholds(graph, r.output)) for r in found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bitfold.errors import GraphError
 from bitfold.ir.encoding import Accumulator, Coded, Element, Float
-from bitfold.ir.ops import Node
+from bitfold.ir.ops import Node, input_names
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,24 @@ class Graph:
         from bitfold.ir.infer import infer
 
         return infer(self)
+
+    @cached_property
+    def live(self) -> tuple[Node, ...]:
+        """The nodes that an output depends on, in order."""
+        needed = set(self.outputs)
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(input_names(node))
+        return tuple(node for node in self.nodes if node.output in needed)
+
+    @cached_property
+    def readers(self) -> Mapping[str, list[Node]]:
+        """The live nodes that read a value, in order, by the value's name; a node stands there once for each time it reads it."""
+        found: dict[str, list[Node]] = {name: [] for name in self.types}
+        for node in self.live:
+            for name in input_names(node):
+                found[name].append(node)
+        return found
 
     def save(self, path: str | Path) -> int:
         """Writes ``*.bitfold`` atomically; returns its size in bytes."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from bitfold.errors import ConfigError, unknown
 from bitfold.layers.parallel import Parallel
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, Role
+from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear, Role, quant_layers
 from bitfold.quantizers.base import Quantizer
 
 SHORTCUT_NAMES = frozenset({"shortcut", "downsample", "skip"})
@@ -93,7 +93,7 @@ def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Non
 def wrap_layers(model: nn.Module, make: Callable[[QuantLayer], nn.Module]) -> nn.Module:
     """Puts ``make(layer)`` around every Quant layer; a layer held in several places gets one. The layer's parameters move to wherever
     ``make``'s module holds it, and their names with them. Returns the model, or the module around it if it is a bare layer."""
-    layers = [m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear)]
+    layers = quant_layers(model)
     wrapped: dict[nn.Module, nn.Module] = {layer: make(layer) for layer in layers}
     replace_modules(model, wrapped)
     return wrapped.get(model, model)

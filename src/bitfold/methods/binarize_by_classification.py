@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from bitfold.errors import ConfigError
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.methods.base import Method
 from bitfold.quantizers.approx_sign import ApproxSign
 from bitfold.quantizers.base import Quantizer
@@ -58,7 +58,7 @@ class BinarizeByClassification(Method):
         return ApproxSign() if self.activation_binarizer == "poly" else self._sign()
 
     def finish(self, model: nn.Module) -> nn.Module:
-        layers = [m for m in model.modules() if isinstance(m, QuantConv2d | QuantLinear)]
+        layers = quant_layers(model)
         estimators = [layer.weight_quant.estimator for layer in layers if isinstance(layer.weight_quant, WeightSign)]
         for slots in (estimators, [layer.act_quant for layer in layers]):
             share([quantizer for quantizer in slots if isinstance(quantizer, ClassifierSign)])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.methods.reactnet import ReActNet
 from bitfold.quantizers.base import Quantizer
 from bitfold.quantizers.rbonn import RBONNWeight
@@ -57,8 +57,8 @@ class RBONN(ReActNet):
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[Tensor, RBONNWeight]]:
-    for layer in model.modules():
-        if isinstance(layer, QuantConv2d | QuantLinear) and isinstance(layer.weight_quant, RBONNWeight):
+    for layer in quant_layers(model):
+        if isinstance(layer.weight_quant, RBONNWeight):
             yield layer.weight, layer.weight_quant
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from bitfold.errors import ConfigError
 from bitfold.layers.input_scale import InputScale
-from bitfold.layers.quant import QuantConv2d, QuantLayer, QuantLinear
+from bitfold.layers.quant import QuantLayer, quant_layers
 from bitfold.layers.swap import wrap_layers
 from bitfold.methods.base import Method
 from bitfold.quantizers.base import Quantizer
@@ -66,8 +66,8 @@ class XNORNet(Method):
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, progress: float) -> None:
-        for layer in model.modules():
-            if isinstance(layer, QuantConv2d | QuantLinear) and isinstance(layer.weight_quant, ScaledSign):
+        for layer in quant_layers(model):
+            if isinstance(layer.weight_quant, ScaledSign):
                 if self.recentre:
                     layer.weight.sub_(layer.weight.mean(1, keepdim=True))
                 if self.clamp:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfold.errors import ConfigError
+from bitfold.layers.probe import probing
 from bitfold.layers.quant import QuantConv2d, QuantLayer, quant_layers
 from bitfold.layers.scale_map import ScaleMap
 from bitfold.layers.swap import wrap_layers
@@ -64,7 +65,6 @@ class XNORPlusPlus(Method):
         return wrap_layers(model, mapped)
 
 
-@torch.no_grad()
 def _output_sizes(model: nn.Module, image_size: tuple[int, ...]) -> dict[nn.Module, tuple[int, int]]:
     """(height, width) of what each quantised conv puts out for images of ``image_size``: one image of zeros goes through the network."""
     convs = [layer for layer in quant_layers(model) if isinstance(layer, QuantConv2d)]
@@ -78,15 +78,8 @@ def _output_sizes(model: nn.Module, image_size: tuple[int, ...]) -> dict[nn.Modu
         if found.setdefault(layer, size) != size:
             raise ConfigError(f"xnor_plus_plus: {layer} is used at sizes {found[layer]} and {size}; allowed with scale='outer': one size")
 
-    modes = {m: m.training for m in model.modules()}
-    hooks = [layer.register_forward_hook(record) for layer in convs]
-    try:
-        model.eval()(torch.zeros(1, first.in_channels, *image_size, device=first.weight.device, dtype=first.weight.dtype))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
+    with probing(model, ((layer, record) for layer in convs)):
+        model(torch.zeros(1, first.in_channels, *image_size, device=first.weight.device, dtype=first.weight.dtype))
     return found
 
 
