@@ -122,3 +122,10 @@ def test_shipped_studies_build(name: str) -> None:
             recipe = study.recipe(row, 0, protocol, None, [], teacher)
         for i in range(len(recipe.stage)):
             build_model(recipe, i)
+
+
+def test_epochs_in_a_row_are_those_of_the_run() -> None:
+    study = parse(table('set = ["stage.method=bireal"]', 'set = ["stage.method=rbnn", "stage.options.fits={epochs}"]'), "t")
+    (row,) = study.find(["bireal"])
+    assert study.recipe(row, 0, "long", None, [], None).stage[0].options["fits"] == 8
+    assert study.recipe(row, 0, "long", 3, [], None).stage[0].options["fits"] == 3

@@ -31,7 +31,7 @@ class Published:
 @dataclass(frozen=True, kw_only=True)
 class StudyRow:
     name: str  # letters, digits, "_", "-", ".", "+": a part of folder names
-    set: tuple[str, ...] = ()  # changes to the base, each key=value as for --set
+    set: tuple[str, ...] = ()  # changes to the base, each key=value as for --set; "{epochs}" stands for the epochs of the run
     recipe: str | None = None  # a shipped recipe that takes the place of the base for this row
     published: Published | None = None
     group: str = ""  # a heading over rows that belong together
@@ -85,12 +85,15 @@ class Study:
         if teacher is not None:
             table["teacher"] = {**table.get("teacher", {}), "run": str(teacher)}
         table |= {"name": f"{self.name}_{row.name}", "seed": seed}
-        recipe = from_table(table, where, [*row.set, *variant.set, *more])
+        total = next((n for n in (epochs, variant.epochs, self.epochs) if n is not None), None)
+        if total is None and any("{epochs}" in change for change in row.set):
+            raise ConfigError(f"{where}: set says {{epochs}}, but neither study, protocol nor --epochs gives a number of epochs")
+        changes = [change.replace("{epochs}", str(total)) for change in row.set]
+        recipe = from_table(table, where, [*changes, *variant.set, *more])
         if recipe.seed != seed:
             raise ConfigError(f"{where}: seed={recipe.seed} has no effect here; the study gives every run its seed")
         if recipe.teacher is not None and teacher is None:
             raise ConfigError(f"{where}: teacher.run = {recipe.teacher.run!r}; a row of a study names its teacher by follows = ROW")
-        total = next((n for n in (epochs, variant.epochs, self.epochs) if n is not None), None)
         return recipe if total is None else with_epochs(recipe, total, where)
 
 
