@@ -61,6 +61,27 @@ def test_lists(bitfold: Any, kind: str, name: str | None) -> None:
     assert code == 0 and (name or "scalar") in out
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("methods", "adabin", ("center_mode", "Literal['code', 'paper']", "arXiv 2208.08084")),
+        ("models", "resnet20", ("'subsample_pad', 'avgpool_pad'", "in_channels")),
+        ("recipes", "adabin_resnet20_cifar10", ("[[stage]]", 'method = "adabin"')),
+        ("studies", "cifar10-resnet20", ("short: For CPUs", "rep_recu")),
+    ],
+)
+def test_one_thing_in_full(bitfold: Any, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, words: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = bitfold("list", kind, name)
+    assert code == 0 and [w for w in words if w not in out] == []
+    code, out, _ = bitfold("list", kind, name, "--json")
+    assert code == 0 and set(json.loads(out)) == {"text", "rows"}
+    code, _, err = bitfold("list", kind, name[:-1])
+    assert code == 2 and name in err
+    code, _, err = bitfold("list", "kernels", "x")
+    assert code == 2 and "allowed with a name: methods" in err
+
+
 def test_errors_are_one_line(bitfold: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, _, err = bitfold("train", "adabin_digit_cnn_digits")
     assert code == 2 and err.startswith("bitfold: unknown recipe") and err.count("\n") == 1

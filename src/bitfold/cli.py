@@ -15,7 +15,7 @@ try:
     import typer
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.table import Table
+    from rich.table import Column, Table
 except ImportError as e:
     raise SystemExit(f"bitfold: the command line needs {e.name}; install it with: pip install 'bitfold[train]'") from e
 
@@ -45,16 +45,27 @@ app.add_typer(bench, name="bench")
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(metavar="methods|models|recipes|studies|formats|kernels", help="What to list.")],
+    name: Annotated[str | None, typer.Argument(help="Show one method, model, recipe or study in full.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What there is.
 
-    Example: bitfold list methods
+    Example: bitfold list methods; bitfold list methods adabin
     """
     listing = importlib.import_module("bitfold.commands.listing")
     if kind not in listing.KINDS:
         raise unknown("list", kind, listing.KINDS)
-    _print_rows(listing.KINDS[kind](), as_json)
+    if name is None:
+        _print_rows(listing.KINDS[kind](), as_json)
+        return
+    found = listing.entry(kind, name)
+    if as_json:
+        console.print_json(json.dumps({"text": found.text, "rows": found.rows}))
+        return
+    console.print(found.text, markup=False)
+    if found.rows:
+        console.print()
+        _print_rows(found.rows, as_json=False)
 
 
 @app.command()
@@ -340,7 +351,7 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         console.print_json(json.dumps(rows))
         return
-    table = Table(*(rows[0] if rows else ()), box=None, pad_edge=False)
+    table = Table(*(Column(name, overflow="fold") for name in (rows[0] if rows else ())), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()))
     console.print(table)

@@ -1,5 +1,6 @@
 """Training methods, one file each; the file's name is the method's name. ``names``, ``get`` and ``describe`` find them."""
 
+import inspect
 import pkgutil
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
@@ -20,10 +21,11 @@ class FieldInfo:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What ``bitfold list methods`` prints. ``summary``: the first line of the class docstring."""
+    """What ``bitfold list methods`` prints. ``text``: the class docstring, ``summary``: its first line."""
 
     name: str
     summary: str
+    text: str
     fields: tuple[FieldInfo, ...]
 
 
@@ -44,10 +46,10 @@ def get(name: str, /, **values: Any) -> "Method":
 
 
 def describe(name: str) -> MethodInfo:
-    """Name, summary and fields of a method."""
+    """Name, documentation and fields of a method."""
     cls = _class(name)
-    summary = (cls.__doc__ or "").strip().splitlines()[0]
-    return MethodInfo(name, summary, tuple(FieldInfo(f.name, _type_name(f.type), _default(f)) for f in fields(cls)))
+    text = inspect.cleandoc(cls.__doc__ or "")
+    return MethodInfo(name, text.splitlines()[0], text, tuple(FieldInfo(f.name, _type_name(f.type), _default(f)) for f in fields(cls)))
 
 
 def _class(name: str) -> type["Method"]:

@@ -51,7 +51,7 @@ def create(name: str, **options: Any) -> nn.Module:
 
 
 def describe() -> list[dict[str, Any]]:
-    """One row a model for ``bitfold list models``: name, summary, and options {name: {default, allowed}}."""
+    """One row a model for ``bitfold list models``: name, summary, text, and options {name: {default, allowed}}."""
     rows = []
     for name, factory in sorted(_factories().items()):
         hints = get_type_hints(factory)
@@ -59,7 +59,8 @@ def describe() -> list[dict[str, Any]]:
             option: {"default": parameter.default, "allowed": _allowed(hints[option])}
             for option, parameter in inspect.signature(factory).parameters.items()
         }
-        rows.append({"name": name, "summary": (factory.__doc__ or "").strip().splitlines()[0], "options": options})
+        text = inspect.cleandoc(factory.__doc__ or "")
+        rows.append({"name": name, "summary": text.splitlines()[0], "text": text, "options": options})
     return rows
 
 
