@@ -94,6 +94,7 @@ class Plan {
   /* After this the plan can run and cannot grow. Allocates the arena. */
   void finish();
 
+  bool finished() const { return finished_; }
   size_t arena_bytes() const { return arena_bytes_; }
   int threads() const { return pool_.threads(); }
   size_t steps() const { return steps_.size(); }

@@ -24,7 +24,6 @@ using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Maybe = std::optional<In<T>>;
 using AnyIn = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
-using AnyOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<int, int>;
 using Names = std::tuple<std::string, std::string, std::string>;
 
@@ -135,48 +134,6 @@ Names kernel_for(const std::string& family, int in_c, int out_c, Pair kernel, in
   return {k.name, isa_name(k.isa), reason};
 }
 
-/* Pointers to the arrays, which must be dense, of the port's type and of batch * elements. */
-template <typename Any, typename Pointer>
-size_t check_arrays(const std::vector<Plan::Port>& ports, const std::vector<Any>& arrays, const char* what, std::vector<Pointer>& pointers,
-                    size_t batch) {
-  require(arrays.size() == ports.size(),
-          std::string(what) + ": expected " + std::to_string(ports.size()) + " arrays, got " + std::to_string(arrays.size()));
-  for (size_t i = 0; i < ports.size(); ++i) {
-    const auto dtype = ports[i].outside == Outside::kF32   ? nb::dtype<float>()
-                       : ports[i].outside == Outside::kI32 ? nb::dtype<int32_t>()
-                       : ports[i].outside == Outside::kI16 ? nb::dtype<int16_t>()
-                                                           : nb::dtype<uint8_t>();
-    require(arrays[i].dtype() == dtype, std::string(what) + " " + std::to_string(i) + ": wrong dtype");
-    if (i == 0 && batch == SIZE_MAX) batch = arrays[i].size() / ports[i].image_elements;
-    require(arrays[i].size() == batch * ports[i].image_elements,
-            std::string(what) + " " + std::to_string(i) + ": wrong number of elements");
-    pointers.push_back(const_cast<Pointer>(static_cast<const void*>(arrays[i].data())));
-  }
-  return batch;
-}
-
-void run(Plan& p, const std::vector<AnyIn>& inputs, const std::vector<AnyOut>& outputs) {
-  std::vector<const void*> from;
-  std::vector<void*> to;
-  const size_t batch = check_arrays(p.inputs(), inputs, "input", from, SIZE_MAX);
-  check_arrays(p.outputs(), outputs, "output", to, batch);
-  nb::gil_scoped_release release;
-  p.run(from.data(), to.data(), batch);
-}
-
-/* [repeat][input door, steps ..., output door] in nanoseconds. */
-std::vector<std::vector<double>> profile(Plan& p, const std::vector<AnyIn>& inputs, const std::vector<AnyOut>& outputs, int repeats) {
-  std::vector<const void*> from;
-  std::vector<void*> to;
-  const size_t batch = check_arrays(p.inputs(), inputs, "input", from, SIZE_MAX);
-  check_arrays(p.outputs(), outputs, "output", to, batch);
-  require(repeats >= 1 && repeats <= 1000000, "profile: repeats out of range");
-  std::vector<std::vector<double>> times(static_cast<size_t>(repeats), std::vector<double>(p.steps() + 2, 0.0));
-  nb::gil_scoped_release release;
-  for (auto& row : times) p.run(from.data(), to.data(), batch, row.data());
-  return times;
-}
-
 /* Sums of the weight codes of one tap over its input channels: flat (out_c, kernel_h * kernel_w). */
 std::vector<int32_t> sums_of_taps(In<uint8_t> planes, std::tuple<int, int, int, int> shape, const Format& format) {
   StoredWeights w;
@@ -254,8 +211,6 @@ void bind_plan(nb::module_& m) {
            "clamp"_a = nb::none(), "neg"_a = nb::none(), "pos"_a = nb::none(), "shift_in"_a = nb::none(), "shift_out"_a = nb::none(),
            "threshold_f32"_a = nb::none(), "threshold_i32"_a = nb::none(), "descending"_a = nb::none())
       .def("finish", &Plan::finish)
-      .def("run", &run, "inputs"_a, "outputs"_a)
-      .def("profile", &profile, "inputs"_a, "outputs"_a, "repeats"_a)
       .def_prop_ro("arena_bytes", &Plan::arena_bytes)
       .def_prop_ro("threads", &Plan::threads)
       .def_prop_ro("allocations", &Plan::allocations);

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 
 #include "base/cpu.h"
+#include "python/bind_door.h"
 #include "python/bind_kernels.h"
 #include "python/bind_plan.h"
 
@@ -11,5 +12,6 @@ NB_MODULE(_core, m) {
   m.def("detected_isa", [] { return bitfold::isa_name(bitfold::detected_isa()); }, "Best instruction set of this CPU.");
   m.def("active_isa", [] { return bitfold::isa_name(bitfold::active_isa()); }, "The same, capped by BITFOLD_ISA.");
   bitfold::bind_plan(m);
+  bitfold::bind_door(m);
   bitfold::bind_kernels(m);
 }

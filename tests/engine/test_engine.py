@@ -201,6 +201,40 @@ def test_views_are_taken(rng: np.random.Generator) -> None:
     assert np.array_equal(y, np.abs(image)) and (z == 1).all()
 
 
+def test_the_caller_may_give_the_output(rng: np.random.Generator) -> None:
+    net = bitfold.load(door_graph())
+    image = rng.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    for x in (image, image[::-1]):  # as it is, and converted at the door
+        out = (np.empty_like(image), np.empty((2, 5), np.float32))
+        assert net(x, CODES, out=out) is out
+        assert np.array_equal(out[0], np.abs(x)) and (out[1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (IMAGE, "out is ndarray; allowed: a tuple of 2 arrays"),
+        ((IMAGE.copy(),), "out is tuple; allowed: a tuple of 2 arrays"),
+        ((IMAGE.copy(), [0]), r"out is list; allowed: a writable C-ordered array \(2, 5\) of float32"),
+        ((IMAGE.copy(), np.zeros((3, 5), np.float32)), r"out has shape \(3, 5\)"),
+        ((IMAGE.copy(), np.zeros((2, 5))), "dtype float64"),
+        ((IMAGE[::-1].copy()[::-1], np.zeros((2, 5), np.float32)), "strides"),
+        ((IMAGE, np.zeros((2, 5), np.float32)), "shares memory with an input"),
+    ],
+)
+def test_wrong_outputs_are_refused(out: Any, message: str) -> None:
+    net = bitfold.load(door_graph())
+    with pytest.raises(EngineError, match=message):
+        net(IMAGE, CODES, out=out)
+
+
+def test_arrays_of_other_classes_are_taken(tmp_path: Any) -> None:
+    net = bitfold.load(single(ops.Abs(name="a", output="y", x="x0"), {}, TensorType((5,), Float())))
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(2, 5))
+    x[:] = -3
+    assert (net(x) == 3).all() and type(net(x)) is np.ndarray
+
+
 def test_uint8_pictures(rng: np.random.Generator) -> None:
     node = ops.MaxPool(name="p", output="y", x="x0", kernel=(2, 2), stride=(2, 2))
     graph = single(node, {}, TensorType((3, 6, 6), Uniform(8, False)))

@@ -99,7 +99,7 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     ),
     "i16 codes and bits": lambda p, x, y: p.convert(x, y),
     "array's type": lambda p, x, y: p.input(y, "i16"),
-    "is not finished": lambda p, x, y: p.run([np.zeros((1, 4, 4, 16), F32)], []),
+    "is not finished": lambda p, x, y: _core.Door(p, [(16, 4, 4)], []),
     "needs inputs and outputs": lambda p, x, y: p.finish(),
 }
 
@@ -156,22 +156,47 @@ def test_convolutions(changes: dict[str, Any], message: str) -> None:
         conv(plan, x, y, **changes)
 
 
-def test_arrays_at_the_doors() -> None:
+def finished_plan() -> Any:
     plan, x, y = two_values()
     plan.unary("abs", x, y)
     plan.output(y, "f32")
     plan.finish()
-    good = np.zeros((2, 16, 4, 4), F32)
-    plan.run([good], [good.copy()])
-    for inputs, outputs in (
-        ([], [good]),
-        ([good], []),
-        ([good], [good[:1].copy()]),
-        ([good.reshape(-1)[:-1].copy()], [good]),
-        ([good.astype(np.float64)], [good]),
-        ([good], [good.view(np.int32).copy()]),
-    ):
-        with pytest.raises(ValueError, match="put"):
-            plan.run(inputs, outputs)
+    return plan
+
+
+def test_arrays_that_do_not_fit_do_not_pass_the_door(rng: np.random.Generator) -> None:
+    plan, shape = finished_plan(), (16, 4, 4)
+    door = _core.Door(plan, [shape], [shape])
+    x, y = rng.standard_normal((2, *shape)).astype(F32), np.zeros((2, *shape), F32)
+    assert np.array_equal(door.run((x,), None), np.abs(x))
+    assert door.run((x,), y) is y and np.array_equal(y, np.abs(x))
+    frozen, unaligned = y.copy(), np.zeros(y.nbytes + 1, np.uint8)[1:].view(F32).reshape(y.shape)
+    frozen.flags.writeable = False
+    long = np.zeros((3, *shape), F32)
+    wrong_inputs = (
+        x[:, :, ::-1],
+        x[0],
+        x.astype(np.float64),
+        x.view(np.int32),
+        x.astype(">f4"),
+        x.tolist(),
+        x.reshape(2, 4, 4, 16),
+        unaligned,
+    )
+    for inputs in ((), (x, x), *((wrong,) for wrong in wrong_inputs)):
+        assert door.run(inputs, None) is None
+        assert door.run(inputs, y) is None
+    for out in (x, x[:], long, y[:1], y[:, :, ::-1], y.astype(np.float64), y.view(np.int32), frozen, unaligned, (y,), 5):
+        assert door.run((x,), out) is None
+    overlap = np.zeros((3, *shape), F32)
+    assert door.run((overlap[:2],), overlap[1:]) is None
+    with pytest.raises(ValueError, match="do not fit"):
+        door.profile((x[0],), 1)
     with pytest.raises(ValueError, match="finished"):
-        plan.unary("abs", x, y)
+        plan.unary("abs", 0, 1)
+
+
+@pytest.mark.parametrize("shapes", [([], [(16, 4, 4)]), ([(16, 4, 4)], []), ([(16, 4)], [(16, 4, 4)]), ([(16, 4, 4)], [(-16, -4, 4)])])
+def test_a_door_needs_the_shapes_of_its_plan(shapes: tuple[list[tuple[int, ...]], ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        _core.Door(finished_plan(), *shapes)

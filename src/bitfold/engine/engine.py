@@ -1,6 +1,7 @@
 """Runs a graph on this machine's CPU: ``net = bitfold.load("m.bitfold"); y = net(x)``. NumPy in, NumPy out; no PyTorch."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def kernels() -> list[dict[str, str]]:
 
 
 class Engine:
-    """A graph ready to run. Memory is laid out once, here; a call allocates its output arrays and nothing else.
+    """A graph ready to run. Memory is laid out once, here; a call allocates its output arrays, unless it is given them, and nothing else.
 
     Calls from several Python threads are safe: each engine computes one call at a time, others wait; the GIL is free meanwhile.
     Load one engine per thread to compute side by side. After a fork, load again if threads > 1.
@@ -77,6 +78,8 @@ class Engine:
         self._native, self._steps, self._moved = planned.native, planned.steps, planned.bytes_moved
         self._inputs = dict(graph.inputs)
         self._outputs = [graph.types[name] for name in graph.outputs]
+        self._door = _core.Door(self._native, [t.shape for t in self._inputs.values()], [t.shape for t in self._outputs])
+        self._any_code = all(_every_number_is_a_code(t) for t in self._inputs.values())
         self.name = graph.name
         self.kernels = tuple(
             Kernel(step.layer, step.op, kernel, isa, "; ".join(filter(None, (step.reason, refused))))
@@ -92,31 +95,34 @@ class Engine:
         """Memory for all activations, of the images that are computed together."""
         return int(self._native.arena_bytes)
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+    def __call__(self, *inputs: np.ndarray, out: np.ndarray | tuple[np.ndarray, ...] | None = None) -> np.ndarray | tuple[np.ndarray, ...]:
         """One array (N, *shape) for each input, in the exported layout (NCHW for images): float32, or integer codes.
 
+        out: C-ordered arrays to write to, (N, *shape) each, as the call would return them; they may not overlap an input.
         returns: the output, or a tuple of them: float32, int32 (accumulators), uint8 (8-bit unsigned codes) or int16 (other codes).
         EngineError for a wrong number, shape, dtype or code, and in a forked child if threads > 1. NaN and infinities are
         computed with, not refused.
         """
-        arrays, outputs = self._checked(inputs)
         try:
-            self._native.run(arrays, outputs)
+            done = self._door.run(inputs, out) if self._any_code else None
+            if done is None:  # codes to check, arrays to convert, or something wrong
+                done = self._door.run(self._checked(inputs, out), out)
+                assert done is not None, "arrays that are checked pass the door"
         except RuntimeError as error:  # the threads are gone after a fork
             raise EngineError(f"{self.name!r}: {error}") from error
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return done  # type: ignore[no-any-return]
 
     def profile(self, *inputs: np.ndarray, repeats: int = 20) -> list[LayerProfile]:
         """Median time of every step over ``repeats`` calls (after two that are not counted), doors first and last."""
         if repeats < 1:
             raise EngineError(f"profile: repeats={repeats}; allowed: 1 or more")
-        arrays, outputs = self._checked(inputs)
-        rows = self._native.profile(arrays, outputs, repeats + 2)[2:]
+        arrays = self._checked(inputs)
+        rows = self._door.profile(arrays, repeats + 2)[2:]
         times = [float(t) for t in np.median(rows, axis=0) / 1e3]
         batch = len(arrays[0])
         doors = [
-            LayerProfile(name, "layout", "", us, 0, sum(a.nbytes for a in side), 0.0)
-            for name, us, side in (("(input)", times[0], arrays), ("(output)", times[-1], outputs))
+            LayerProfile(name, "layout", "", us, 0, batch * sum(_image_bytes(t) for t in side), 0.0)
+            for name, us, side in (("(input)", times[0], self._inputs.values()), ("(output)", times[-1], self._outputs))
         ]
         layers = [
             LayerProfile(k.layer, k.op, k.kernel, us, s.macs * batch, moved * batch, s.macs * batch / us / 1e3 if us else 0.0)
@@ -132,14 +138,46 @@ class Engine:
         outputs = ", ".join(text(tensor) for tensor in self._outputs)
         return f"Engine({self.name!r}: {inputs} -> {outputs}; {len(self.kernels)} steps, threads={self.threads})"
 
-    def _checked(self, inputs: tuple[np.ndarray, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _checked(self, inputs: tuple[np.ndarray, ...], out: Any = None) -> tuple[np.ndarray, ...]:
         if len(inputs) != len(self._inputs):
             raise EngineError(f"{self.name!r} takes {len(self._inputs)} inputs ({', '.join(self._inputs)}), got {len(inputs)}")
-        arrays = [_checked_input(name, tensor, x) for (name, tensor), x in zip(self._inputs.items(), inputs, strict=True)]
+        arrays = tuple(_checked_input(name, tensor, x) for (name, tensor), x in zip(self._inputs.items(), inputs, strict=True))
         batch = len(arrays[0])
         if any(len(x) != batch for x in arrays):
             raise EngineError(f"inputs have batches of {[len(x) for x in arrays]}; they must be equal")
-        return arrays, [np.empty((batch, *tensor.shape), DTYPES[outside(tensor)]) for tensor in self._outputs]
+        if out is not None:
+            outs = (out,) if len(self._outputs) == 1 else out
+            if not isinstance(outs, tuple) or len(outs) != len(self._outputs):
+                raise EngineError(f"out is {type(out).__name__}; allowed: a tuple of {len(self._outputs)} arrays")
+            for tensor, y in zip(self._outputs, outs, strict=True):
+                _check_output((batch, *tensor.shape), DTYPES[outside(tensor)], y, arrays)
+        return arrays
+
+
+def _check_output(shape: tuple[int, ...], dtype: np.dtype[Any], y: Any, inputs: tuple[np.ndarray, ...]) -> None:
+    allowed = f"a writable C-ordered array {shape} of {dtype}"
+    if type(y) is not np.ndarray:
+        raise EngineError(f"out is {type(y).__name__}; allowed: {allowed}")
+    if y.shape != shape or y.dtype != dtype:
+        raise EngineError(f"out has shape {y.shape} and dtype {y.dtype}; allowed: {allowed}")
+    if not (y.flags.c_contiguous and y.flags.aligned and y.flags.writeable):
+        raise EngineError(f"out is read-only, unaligned or has strides {y.strides}; allowed: {allowed}")
+    if any(np.may_share_memory(y, x) for x in inputs):
+        raise EngineError("out shares memory with an input; allowed: arrays that lie apart")
+
+
+def _image_bytes(tensor: TensorType) -> int:
+    """Of the user's array."""
+    return prod(tensor.shape) * DTYPES[outside(tensor)].itemsize
+
+
+def _every_number_is_a_code(tensor: TensorType) -> bool:
+    """Whether an array of the right dtype needs no look at its numbers."""
+    element = tensor.element
+    if isinstance(element, Float):
+        return True
+    limits = np.iinfo(DTYPES[outside(tensor)])
+    return isinstance(element, Uniform) and element.min_code <= limits.min and limits.max <= element.max_code
 
 
 def _checked_input(name: str, tensor: TensorType, x: Any) -> np.ndarray:
@@ -154,7 +192,7 @@ def _checked_input(name: str, tensor: TensorType, x: Any) -> np.ndarray:
         raise EngineError(f"input {name!r} has dtype {x.dtype}; allowed: integers, the codes of {tensor.element}")
     else:
         _check_codes(name, tensor.element, x)  # type: ignore[arg-type]
-    return np.require(x.astype(DTYPES[outside(tensor)], copy=False), requirements=["C", "A"])
+    return np.require(x.astype(DTYPES[outside(tensor)], copy=False), requirements=["C", "A", "E"])
 
 
 def _check_codes(name: str, encoding: Coded, x: np.ndarray) -> None:
