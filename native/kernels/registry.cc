@@ -7,6 +7,7 @@
 #include "kernels/conv_b1/kernels.inc"
 #include "kernels/conv_f32/kernels.inc"
 #include "kernels/conv_i16/kernels.inc"
+#include "kernels/conv_i8/kernels.inc"
 #include "kernels/conv_planes/kernels.inc"
 #undef KERNEL
 
@@ -20,6 +21,9 @@ constexpr ConvKernel kKernels[] = {
 #undef FAMILY
 #define FAMILY Family::kConvPlanes
 #include "kernels/conv_planes/kernels.inc"
+#undef FAMILY
+#define FAMILY Family::kConvI8
+#include "kernels/conv_i8/kernels.inc"
 #undef FAMILY
 #define FAMILY Family::kConvI16
 #include "kernels/conv_i16/kernels.inc"
@@ -36,6 +40,7 @@ const char* family_name(Family family) {
   switch (family) {
     case Family::kConvB1: return "conv_b1";
     case Family::kConvPlanes: return "conv_planes";
+    case Family::kConvI8: return "conv_i8";
     case Family::kConvI16: return "conv_i16";
     case Family::kConvF32: return "conv_f32";
   }
@@ -66,9 +71,11 @@ const ConvKernel& find_conv_kernel(Family family, const bf_conv_shape& shape, Is
 #if defined(__x86_64__)
 bf_patch_sum_bits_fn find_patch_sum_bits(Isa isa) { return isa >= Isa::kAvx2 ? bf_patch_sum_bits_avx2 : bf_patch_sum_bits_scalar; }
 bf_patch_sum_i16_fn find_patch_sum_i16(Isa isa) { return isa >= Isa::kAvx2 ? bf_patch_sum_i16_avx2 : bf_patch_sum_i16_scalar; }
+bf_patch_sum_u8_fn find_patch_sum_u8(Isa isa) { return isa >= Isa::kAvx2 ? bf_patch_sum_u8_avx2 : bf_patch_sum_u8_scalar; }
 #else
 bf_patch_sum_bits_fn find_patch_sum_bits(Isa) { return bf_patch_sum_bits_scalar; }
 bf_patch_sum_i16_fn find_patch_sum_i16(Isa) { return bf_patch_sum_i16_scalar; }
+bf_patch_sum_u8_fn find_patch_sum_u8(Isa) { return bf_patch_sum_u8_scalar; }
 #endif
 
 }  // namespace bitfold

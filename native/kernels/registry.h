@@ -10,7 +10,7 @@
 
 namespace bitfold {
 
-enum class Family { kConvB1, kConvPlanes, kConvI16, kConvF32 };
+enum class Family { kConvB1, kConvPlanes, kConvI8, kConvI16, kConvF32 };
 
 struct ConvKernel {
   const char* name; /* family_types_tile_isa: the symbol, the test id and the benchmark row */
@@ -34,5 +34,6 @@ const ConvKernel& find_conv_kernel(Family family, const bf_conv_shape& shape, Is
 /* The patch sums for `isa`. */
 bf_patch_sum_bits_fn find_patch_sum_bits(Isa isa);
 bf_patch_sum_i16_fn find_patch_sum_i16(Isa isa);
+bf_patch_sum_u8_fn find_patch_sum_u8(Isa isa);
 
 }  // namespace bitfold

@@ -28,6 +28,13 @@ const char* bf_needs_pairs(const bf_conv_shape* s) {
   return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
 }
 
+const char* bf_needs_fours(const bf_conv_shape* s) {
+  const int channels = s->in_c / s->groups;
+  if (s->groups == 1) return s->in_stride < (channels + 3) / 4 * 4 ? "input stride has no room for whole fours of channels" : nullptr;
+  if (channels % 4 != 0) return "input channels per group are not a multiple of 4";
+  return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
+}
+
 const char* bf_needs_blocks(const bf_conv_shape* s) {
   return s->groups != 1 && s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
 }

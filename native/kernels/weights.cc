@@ -1,8 +1,10 @@
 #include "kernels/weights.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/bits.h"
@@ -18,6 +20,16 @@ int CodeFormat::planes() const {
   }
   return 0;
 }
+
+int CodeFormat::max_code() const {
+  switch (kind) {
+    case CodeKind::kPowerOfTwo: return 1 << std::min(14, min_exp + (1 << bits) - 2);
+    case CodeKind::kUniform: return (1 << (is_signed ? bits - 1 : bits)) - 1;
+    default: return 1;
+  }
+}
+
+int CodeFormat::min_code() const { return kind != CodeKind::kUniform ? -max_code() : is_signed ? -(1 << (bits - 1)) : 0; }
 
 bf_code_planes CodeFormat::code_planes() const {
   bf_code_planes p = {};
@@ -53,13 +65,14 @@ void CodeFormat::decode_table(int16_t* table) const {
 namespace {
 
 struct Sizes {
-  int64_t taps, channels, bytes, words, pairs, blocks;
+  int64_t taps, channels, bytes, words, pairs, fours, blocks;
   explicit Sizes(const StoredWeights& w)
       : taps(static_cast<int64_t>(w.kernel_h) * w.kernel_w),
         channels(w.group_c),
         bytes((w.group_c + 7) / 8),
         words((w.group_c + 31) / 32),
         pairs((w.group_c + 1) / 2),
+        fours((w.group_c + 3) / 4),
         blocks((w.out_c + 15) / 16) {}
 };
 
@@ -165,6 +178,18 @@ void for_each_lanes(const StoredWeights& w, const Write& write) {
   }
 }
 
+void pack_i8(const StoredWeights& w, int8_t* out) {
+  const Sizes n(w);
+  for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
+    int8_t* to = out + ((b * n.taps + tap) * n.fours + c / 4) * 64 + c % 4;
+    for (int lane = 0; lane < 16; ++lane) {
+      if (lanes[lane] < -128 || lanes[lane] > 127)
+        throw std::invalid_argument("a weight code is " + std::to_string(lanes[lane]) + "; the layout I8 allows -128 to 127");
+      to[4 * lane] = static_cast<int8_t>(lanes[lane]);
+    }
+  });
+}
+
 void pack_i16(const StoredWeights& w, int16_t* out) {
   const Sizes n(w);
   for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
@@ -198,6 +223,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
   switch (layout) {
     case Layout::kWords: return static_cast<size_t>(n.blocks * planes * n.taps * n.words * 64);
     case Layout::kBytes: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
+    case Layout::kI8: return static_cast<size_t>(n.blocks * n.taps * n.fours * 64);
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
     case Layout::kF32: return static_cast<size_t>(n.blocks * n.taps * n.channels * 64);
   }
@@ -208,16 +234,23 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
   if ((w.planes == nullptr) == (w.floats == nullptr)) throw std::invalid_argument("stored weights: give planes or floats, not both");
   if (layout != Layout::kF32 && w.floats) throw std::invalid_argument("float32 weights need the layout F32");
   if ((layout == Layout::kWords || layout == Layout::kBytes) && !w.format.linear())
-    throw std::invalid_argument("power-of-two weights need the layout I16 or F32");
+    throw std::invalid_argument("power-of-two weights need the layout I8, I16 or F32");
   if (layout == Layout::kI16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
     throw std::invalid_argument("unsigned 16-bit codes do not fit the layout I16");
   std::memset(out, 0, packed_size(layout, w));
   switch (layout) {
     case Layout::kWords: return pack_words(w, static_cast<uint32_t*>(out));
     case Layout::kBytes: return pack_bytes(w, static_cast<uint8_t*>(out));
+    case Layout::kI8: return pack_i8(w, static_cast<int8_t*>(out));
     case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
     case Layout::kF32: return w.floats ? pack_f32(w, static_cast<float*>(out)) : pack_f32_from_codes(w, static_cast<float*>(out));
   }
+}
+
+int32_t short_steps(int max_byte, const int8_t* weights, size_t size) {
+  int most = 1;
+  for (size_t i = 0; i < size; ++i) most = std::max(most, std::abs(static_cast<int>(weights[i])));
+  return 32767 / (2 * std::max(1, max_byte) * most);
 }
 
 size_t tap_sums_count(const StoredWeights& w) { return static_cast<size_t>(Sizes(w).blocks * Sizes(w).taps * 16); }

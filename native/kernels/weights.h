@@ -5,6 +5,7 @@
  *
  *   WORDS          uint32 [block][plane][tap][word][16]
  *   BYTES          uint8  [pair of blocks][plane][tap][4 * word + byte][32]: one byte (8 input channels) of 32 output channels
+ *   I8             int8   [block][tap][ceil(Cg / 4)][16][4]
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
  *   F32            float  [block][tap][Cg][16]
  */
@@ -17,7 +18,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI16, kF32 };
+enum class Layout { kWords, kBytes, kI8, kI16, kF32 };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -29,6 +30,8 @@ struct CodeFormat {
   int min_exp = 0;      /* PowerOfTwo */
 
   int planes() const;
+  int min_code() const;
+  int max_code() const;
   bool linear() const { return kind != CodeKind::kPowerOfTwo; }
   bf_code_planes code_planes() const; /* only if linear() */
   void decode_table(int16_t* table) const; /* code of each of the 2^planes() fields; 0 where a field has none */
@@ -46,9 +49,12 @@ struct StoredWeights {
 /* Bytes of the packed weights; a buffer of this size, 64-byte aligned, is filled by pack_weights. */
 size_t packed_size(Layout layout, const StoredWeights& weights);
 
-/* kWords and kBytes need coded linear weights, kI16 coded ones (any), kF32 takes both (codes become floats).
+/* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16 coded ones (any), kF32 takes both (codes become floats).
  * Throws std::invalid_argument where the layout cannot hold the weights. */
 void pack_weights(Layout layout, const StoredWeights& weights, void* out);
+
+/* bf_byte_codes.short_steps for bytes up to max_byte and `size` weights of the layout I8. */
+int32_t short_steps(int max_byte, const int8_t* weights, size_t size);
 
 /* [block][tap][16] sums of the codes of one tap over its input channels: bf_conv_args.tap_sums and S_w of the epilogue's table. */
 size_t tap_sums_count(const StoredWeights& weights); /* in int32 */

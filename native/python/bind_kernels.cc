@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -111,6 +112,7 @@ struct Call {
   int64_t lanes = 0, pixels = 0;
 
   void add_input(const Array& input, const Format& in_format);
+  void add_bytes(const CodeFormat& format);
   void add_weights(const Array& weights, const Format& weight_format);
   void add_epilogue(const nb::dict& e);
   void* buffer(size_t bytes) {
@@ -119,6 +121,14 @@ struct Call {
   }
   void run(int row_parts, int block_parts) const;
 };
+
+void Call::add_bytes(const CodeFormat& format) {
+  const int base = std::min(0, format.min_code()), max = format.max_code() - base;
+  if (base < -128 || max > 255) refuse("activations do not fit bytes");
+  args.in_bytes.base = base, args.in_bytes.max = max;
+  const size_t size = round_up(static_cast<size_t>(args.shape.in_c / args.shape.groups), 4);
+  args.in_bytes.outside = static_cast<uint8_t*>(std::memset(buffer(size), -base, size));
+}
 
 void Call::add_input(const Array& input, const Format& in_format) {
   const bf_conv_shape& s = args.shape;
@@ -137,6 +147,13 @@ void Call::add_input(const Array& input, const Format& in_format) {
     return;
   }
   const CodeFormat format = code_format(in_format);
+  if (kernel->family == Family::kConvI8) {
+    if (s.in_stride < s.in_c) refuse("in_stride is smaller than in_c");
+    add_bytes(format);
+    args.input = data_of<uint8_t>(input, count, "input");
+    find_patch_sum_u8(kernel->isa)(&s, args.in_bytes.base, static_cast<const uint8_t*>(args.input), sums, 0, s.out_h);
+    return;
+  }
   if (kernel->family == Family::kConvB1 && format.kind != CodeKind::kBinary) refuse("conv_b1 needs binary activations");
   args.in_planes = format.code_planes();
   if (s.in_stride < words * args.in_planes.planes) refuse("in_stride is smaller than the packed pixel");
@@ -160,8 +177,10 @@ void Call::add_weights(const Array& weights, const Format& weight_format) {
     tap_sums(w, sums);
     args.tap_sums = sums;
   }
-  void* packed = buffer(packed_size(kernel->layout, w));
+  const size_t size = packed_size(kernel->layout, w);
+  void* packed = buffer(size);
   pack_weights(kernel->layout, w, packed);
+  if (kernel->layout == Layout::kI8) args.in_bytes.short_steps = short_steps(args.in_bytes.max, static_cast<int8_t*>(packed), size);
   args.weights = packed;
 }
 

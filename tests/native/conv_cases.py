@@ -49,6 +49,11 @@ def format_of(e: Coded) -> Format:
     return ("uniform", e.bits, e.signed, 0)
 
 
+def byte_base(e: Coded) -> int:
+    """What the kernels' test door takes off a code held in a byte: the least code that the format (not the encoding) can say."""
+    return -(2 ** (e.min_exp + 2 ** (e.planes - 1) - 2)) if isinstance(e, PowerOfTwo) else min(0, e.min_code)
+
+
 def random_codes(rng: np.random.Generator, e: Coded, shape: tuple[int, ...]) -> np.ndarray:
     codes: np.ndarray = rng.choice(np.array(e.alphabet()), size=shape).astype(np.int64)
     return codes
@@ -137,9 +142,19 @@ def coded_case(rng: np.random.Generator, family: str, g: list[int], stride: int)
         options: list[Coded] = [small(), Uniform(int(rng.integers(2, 9)), bool(rng.integers(2))), PowerOfTwo(int(rng.integers(0, 7)))]
         return options[rng.integers(3)]
 
+    def int8() -> Coded:
+        while (e := wide()).max_code > 127:
+            pass
+        return e
+
     ea, ew = (Binary(), Binary()) if family == "conv_b1" else (small(), small()) if family == "conv_planes" else (wide(), wide())
+    ew = int8() if family == "conv_i8" else ew
     x, codes = random_codes(rng, ea, (h, w, cin)), random_codes(rng, ew, (cout, cin // groups, kh, kw))
-    if family == "conv_i16":
+    if rng.random() < 0.1:  # the largest sums that the encodings allow
+        x[...], codes[...] = rng.choice([ea.min_code, ea.max_code]), rng.choice([ew.min_code, ew.max_code])
+    if family == "conv_i8":
+        data = padded_rows((x - byte_base(ea)).astype(np.uint8), stride, np.array(211))
+    elif family == "conv_i16":
         data = padded_rows(x.astype(np.int16), stride, np.array(12345))
     else:
         data, stride = packed_pixels(x, ea, int(rng.integers(2)))

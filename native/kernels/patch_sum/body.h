@@ -6,18 +6,25 @@
 
 enum { BF_COLUMNS = 512 };
 
-/* What a patch sum reads: bits with codes, or i16. */
+/* What a patch sum reads: bits with codes, bytes with base, or i16. */
 typedef struct Source {
   const bf_conv_shape* shape;
   const bf_code_planes* codes;
   const uint32_t* bits;
   const int16_t* i16;
+  const uint8_t* bytes;
+  int32_t base;
 } Source;
 
 static int32_t pixel_sum(const Source* in, int64_t pixel, int32_t group) {
   const bf_conv_shape* s = in->shape;
   const int32_t channels = s->in_c / s->groups, words = (s->in_c + 31) / 32, first = group * channels;
   int32_t sum = 0;
+  if (in->bytes) {
+    const uint8_t* at = in->bytes + pixel * s->in_stride + first;
+    for (int32_t c = 0; c < channels; ++c) sum += at[c];
+    return sum + in->base * channels;
+  }
   if (!in->bits) {
     const int16_t* at = in->i16 + pixel * s->in_stride + first;
     for (int32_t c = 0; c < channels; ++c) sum += at[c];
@@ -75,11 +82,16 @@ static void patch_sums(const Source* in, int32_t* sums, int32_t y0, int32_t y1) 
 }
 
 void BF_NAME(bf_patch_sum_bits)(const bf_conv_shape* shape, const bf_code_planes* codes, const uint32_t* input, int32_t* sums, int32_t y0, int32_t y1) {
-  const Source in = {shape, codes, input, 0};
+  const Source in = {shape, codes, input, 0, 0, 0};
   patch_sums(&in, sums, y0, y1);
 }
 
 void BF_NAME(bf_patch_sum_i16)(const bf_conv_shape* shape, const int16_t* input, int32_t* sums, int32_t y0, int32_t y1) {
-  const Source in = {shape, 0, 0, input};
+  const Source in = {shape, 0, 0, input, 0, 0};
+  patch_sums(&in, sums, y0, y1);
+}
+
+void BF_NAME(bf_patch_sum_u8)(const bf_conv_shape* shape, int32_t base, const uint8_t* input, int32_t* sums, int32_t y0, int32_t y1) {
+  const Source in = {shape, 0, 0, 0, input, base};
   patch_sums(&in, sums, y0, y1);
 }
