@@ -19,7 +19,12 @@ struct Pairwise {
   typedef vi Weights;
   BF_INLINE vi zero() { return vi_set1(0); }
   BF_INLINE int32_t offset() { return 0; }
-  BF_INLINE vi load(const int8_t* w) { return vi_load((const int32_t*)w); }
+  /* Held in registers: gcc would rather load them again for every pixel, and loads are what limits the tile. */
+  BF_INLINE vi load(const int8_t* at) {
+    vi w = vi_load((const int32_t*)at);
+    __asm__("" : "+x"(w.lo), "+x"(w.hi));
+    return w;
+  }
 };
 
 /* Sums of two products added up in int16, two a channel: one multiplication and one addition for 32 products. */
