@@ -5,7 +5,7 @@ namespace bitfold {
 
 KernelName Plan::flatten(int x_id, int out_id) {
   const Value x = defined(x_id, "Flatten"), out = output(out_id, "Flatten");
-  require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && out.h == 1 && out.w == 1 &&
+  require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && x.min_code == out.min_code && out.h == 1 && out.w == 1 &&
               static_cast<long long>(x.pixels()) * x.c == out.c,
           "Flatten: needs an output of one pixel with all channels, of the input's type");
   disjoint(out, x, false, "Flatten");
@@ -31,7 +31,7 @@ KernelName Plan::concat(const std::vector<int>& ids, int out_id) {
   }
   const Value out = output(out_id, "Concat");
   for (const Value& x : xs) {
-    require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && x.h == out.h && x.w == out.w,
+    require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && x.min_code == out.min_code && x.h == out.h && x.w == out.w,
             "Concat: inputs and output must have one type and image size");
     disjoint(out, x, false, "Concat");
   }

@@ -35,7 +35,7 @@ KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Ar
                           Array<uint8_t> descending, Array<int16_t> alphabet) {
   const Value x = defined(x_id, "Quantize"), out = output(out_id, "Quantize");
   const bool from_int = x.kind == Kind::kI32;
-  require((from_int || x.kind == Kind::kF32) && (out.kind == Kind::kI16 || out.kind == Kind::kBits) && x.same_shape(out),
+  require((from_int || x.kind == Kind::kF32) && (out.kind == Kind::kI16 || out.kind == Kind::kU8 || out.kind == Kind::kBits) && x.same_shape(out),
           "Quantize: needs an f32 or i32 input and an output of codes of one shape");
   require(levels >= 2 && levels <= 65536, "Quantize: levels=" + std::to_string(levels) + "; allowed: 2 to 65536");
   const size_t expected = static_cast<size_t>(levels - 1) * (per_channel ? x.c : 1);
@@ -47,22 +47,32 @@ KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Ar
     const int fits = out.plane_kind == BF_PLANES_BINARY ? 2 : out.plane_kind == BF_PLANES_TERNARY ? 3 : 1 << out.planes;
     require(levels == fits, "Quantize: levels do not fit the planes of the output");
   }
+  const int base = out.kind == Kind::kU8 ? out.min_code : 0;
+  bool in_steps = true;
+  for (size_t i = 0; i < alphabet.size; ++i) {
+    const int byte = alphabet.data[i] - base;
+    require(out.kind != Kind::kU8 || (byte >= 0 && byte <= 255), "Quantize: code " + std::to_string(alphabet.data[i]) + " does not fit the bytes of the output");
+    in_steps = in_steps && alphabet.data[i] == alphabet.data[0] + static_cast<int>(i);
+  }
   disjoint(out, x, false, "Quantize");
   auto thresholds = from_int ? arrange_thresholds(i32, x.c, levels, per_channel) : arrange_thresholds(f32, x.c, levels, per_channel);
   auto falling = copied(descending);
   auto codes = copied(alphabet);
+  for (size_t i = 0; i < alphabet.size; ++i) codes->as<int16_t>()[i] = static_cast<int16_t>(alphabet.data[i] - base);
   const bool has_falling = descending.size != 0;
   const bf_ops* ops = ops_;
-  const char* name = out.kind == Kind::kBits ? (from_int ? "quantize_i32_planes" : "quantize_f32_planes")
-                                             : (from_int ? "quantize_i32_i16" : "quantize_f32_i16");
-  return push(name, make_step([=](const Frame& f) {
+  const std::string name = std::string("quantize_") + kind_name(x.kind) + "_" + (out.kind == Kind::kBits ? "planes" : kind_name(out.kind));
+  return push(name.c_str(), make_step([=](const Frame& f) {
     const bf_quantize_args q{x.c, x.stride, levels, per_channel ? 1 : 0, thresholds->data(), has_falling ? falling->data() : nullptr,
-                             codes->as<int16_t>()};
+                             in_steps ? nullptr : codes->as<int16_t>(), codes->as<int16_t>()[0]};
     const double work = static_cast<double>(f.images) * x.pixels() * x.c;
     f.parallel(f.images * x.pixels(), work, [&](int b, int e) {
       if (out.kind == Kind::kBits) {
         if (from_int) ops->quantize_i32_planes(&q, f.at<int32_t>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, b, e);
         else ops->quantize_f32_planes(&q, f.at<float>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, b, e);
+      } else if (out.kind == Kind::kU8) {
+        if (from_int) ops->quantize_i32_u8(&q, f.at<int32_t>(x), f.at<uint8_t>(out), out.stride, b, e);
+        else ops->quantize_f32_u8(&q, f.at<float>(x), f.at<uint8_t>(out), out.stride, b, e);
       } else {
         if (from_int) ops->quantize_i32_i16(&q, f.at<int32_t>(x), f.at<int16_t>(out), out.stride, b, e);
         else ops->quantize_f32_i16(&q, f.at<float>(x), f.at<int16_t>(out), out.stride, b, e);
@@ -73,14 +83,26 @@ KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Ar
 
 KernelName Plan::convert(int x_id, int out_id) {
   const Value x = defined(x_id, "convert"), out = output(out_id, "convert");
-  const bool packs = x.kind == Kind::kI16 && out.kind == Kind::kBits, unpacks = x.kind == Kind::kBits && out.kind == Kind::kI16;
-  require((packs || unpacks) && x.same_shape(out), "convert: needs i16 codes and bits of one shape");
+  auto codes = [](Kind kind) { return kind == Kind::kI16 || kind == Kind::kU8 || kind == Kind::kBits; };
+  require(codes(x.kind) && codes(out.kind) && x.kind != out.kind && x.same_shape(out), "convert: needs two forms of codes (i16, u8, bits) of one shape");
   disjoint(out, x, false, "convert");
   const bf_ops* ops = ops_;
-  return push(packs ? "pack" : "unpack", make_step([=](const Frame& f) {
+  const bool packs = out.kind == Kind::kBits, unpacks = x.kind == Kind::kBits, from_i16 = x.kind == Kind::kI16, to_i16 = out.kind == Kind::kI16;
+  return push(packs ? "pack" : unpacks ? "unpack" : from_i16 ? "narrow" : "widen", make_step([=](const Frame& f) {
     f.parallel(f.images * x.pixels(), static_cast<double>(f.images) * x.pixels() * x.c, [&](int b, int e) {
-      if (packs) ops->pack(f.at<int16_t>(x), f.at<uint32_t>(out), out.plane_kind, out.planes, out.min_code, x.c, x.stride, b, e);
-      else ops->unpack(f.at<uint32_t>(x), f.at<int16_t>(out), x.plane_kind, x.planes, x.min_code, x.c, out.stride, b, e);
+      if (packs && from_i16) {
+        ops->pack_i16(f.at<int16_t>(x), 0, f.at<uint32_t>(out), out.plane_kind, out.planes, out.min_code, x.c, x.stride, b, e);
+      } else if (packs) {
+        ops->pack_u8(f.at<uint8_t>(x), x.min_code, f.at<uint32_t>(out), out.plane_kind, out.planes, out.min_code, x.c, x.stride, b, e);
+      } else if (unpacks && to_i16) {
+        ops->unpack_i16(f.at<uint32_t>(x), f.at<int16_t>(out), 0, x.plane_kind, x.planes, x.min_code, x.c, out.stride, b, e);
+      } else if (unpacks) {
+        ops->unpack_u8(f.at<uint32_t>(x), f.at<uint8_t>(out), out.min_code, x.plane_kind, x.planes, x.min_code, x.c, out.stride, b, e);
+      } else if (from_i16) {
+        ops->narrow(f.at<int16_t>(x), f.at<uint8_t>(out), out.min_code, x.c, x.stride, out.stride, b, e);
+      } else {
+        ops->widen(f.at<uint8_t>(x), f.at<int16_t>(out), x.min_code, x.c, x.stride, out.stride, b, e);
+      }
     });
   }));
 }

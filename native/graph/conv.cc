@@ -10,7 +10,7 @@ constexpr int kLimit = 1 << 20;  // of kernel, stride, padding, dilation
 
 /* The constants that a step keeps; the arguments point into them. */
 struct Constants {
-  AlignedBuffer weights, tap_sums, table, row_class, col_class, ascending;
+  AlignedBuffer weights, tap_sums, outside, table, row_class, col_class, ascending;
   std::shared_ptr<AlignedBuffer> mul, patch_mul, neg, pos, shift_in, shift_out, threshold_f32, threshold_i32;
 };
 
@@ -41,6 +41,7 @@ struct ConvStep final : Step {
       const bf_conv_args a = bind(f, image);
       int32_t* sums = f.at<int32_t>(patch_sums, image);
       if (x.kind == Kind::kBits) find_patch_sum_bits(kernel.isa)(&a.shape, &a.in_planes, f.at<uint32_t>(x, image), sums, y0, y1);
+      else if (x.kind == Kind::kU8) find_patch_sum_u8(kernel.isa)(&a.shape, a.in_bytes.base, f.at<uint8_t>(x, image), sums, y0, y1);
       else find_patch_sum_i16(kernel.isa)(&a.shape, f.at<int16_t>(x, image), sums, y0, y1);
     };
     if (is_linear) sum(0, 0, 1);
@@ -74,6 +75,7 @@ Kind input_kind(Family family) {
   switch (family) {
     case Family::kConvB1:
     case Family::kConvPlanes: return Kind::kBits;
+    case Family::kConvI8: return Kind::kU8;
     case Family::kConvI16: return Kind::kI16;
     case Family::kConvF32: return Kind::kF32;
   }
@@ -133,6 +135,20 @@ AlignedBuffer class_index(Array<int32_t> index, int size, size_t classes, const 
   return buffer;
 }
 
+/* What a byte of the input can be, and the row that stands for taps outside the image. */
+void set_bytes(const ConvSpec& s, ConvStep& k) {
+  bf_byte_codes& bytes = k.args.in_bytes;
+  const CodeFormat& f = s.x_format;
+  require(f.bits >= 1 && f.bits <= 16 && f.min_exp >= 0 && f.min_exp <= 14, "Conv: the encoding of the activations is out of range");
+  require(!f.linear() || std::min(0, f.min_code()) == k.x.min_code, "Conv: the encoding of the activations does not fit their bytes");
+  bytes.base = k.x.min_code;
+  bytes.max = std::min(255, f.max_code() - bytes.base);
+  const size_t fours = round_up(static_cast<size_t>(k.x.c / s.groups), 4);
+  k.constants.outside = AlignedBuffer(fours);
+  std::fill_n(k.constants.outside.as<uint8_t>(), fours, static_cast<uint8_t>(-bytes.base));
+  bytes.outside = k.constants.outside.as<uint8_t>();
+}
+
 void set_input(const ConvSpec& s, ConvStep& k) {
   require(k.x.kind == input_kind(s.family),
           std::string("Conv: the input is held as ") + kind_name(k.x.kind) + ", which " + family_name(s.family) + " does not read");
@@ -143,6 +159,7 @@ void set_input(const ConvSpec& s, ConvStep& k) {
             "Conv: the encoding of the activations does not fit their planes");
     k.args.in_planes = s.x_format.code_planes();
   }
+  if (k.x.kind == Kind::kU8) set_bytes(s, k);
   const bf_conv_shape& shape = k.args.shape;
   k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
   k.is_linear = k.x.pixels() == 1 && s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0;
@@ -153,13 +170,16 @@ void set_input(const ConvSpec& s, ConvStep& k) {
 
 void set_weights(const ConvSpec& s, ConvStep& k) {
   Constants& c = k.constants;
-  c.weights = AlignedBuffer(packed_size(k.kernel.layout, s.weights) + kAlignment);
+  const size_t size = packed_size(k.kernel.layout, s.weights);
+  c.weights = AlignedBuffer(size + kAlignment);
   pack_weights(k.kernel.layout, s.weights, c.weights.data());
   k.args.weights = c.weights.data();
-  if (s.family != Family::kConvB1 && s.family != Family::kConvPlanes) return;
+  if (s.family == Family::kConvI8) k.args.in_bytes.short_steps = short_steps(k.args.in_bytes.max, c.weights.as<int8_t>(), size);
+  if (s.family == Family::kConvI16 || s.family == Family::kConvF32) return;
   c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();
+  if (s.family == Family::kConvI8) return;
   k.args.weight_planes = s.weights.format.code_planes();
   require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0,
           "Conv: conv_planes with these weights needs patch sums");

@@ -10,12 +10,15 @@ double elements(const Frame& f, const Value& v) { return static_cast<double>(f.i
 
 KernelName Plan::dequantize(int x_id, int out_id, float scale, float offset) {
   const Value x = defined(x_id, "Dequantize"), out = output(out_id, "Dequantize");
-  require(x.kind == Kind::kI16 && out.kind == Kind::kF32 && x.same_shape(out), "Dequantize: needs i16 codes and an f32 output of one shape");
+  const bool bytes = x.kind == Kind::kU8;
+  require((bytes || x.kind == Kind::kI16) && out.kind == Kind::kF32 && x.same_shape(out),
+          "Dequantize: needs i16 or u8 codes and an f32 output of one shape");
   disjoint(out, x, false, "Dequantize");
   const bf_ops* ops = ops_;
-  return push("dequantize", make_step([=](const Frame& f) {
+  return push(bytes ? "dequantize_u8" : "dequantize_i16", make_step([=](const Frame& f) {
     f.parallel(f.images * x.pixels(), elements(f, x), [&](int b, int e) {
-      ops->dequantize(f.at<int16_t>(x), f.at<float>(out), scale, offset, x.c, x.stride, out.stride, b, e);
+      if (bytes) ops->dequantize_u8(f.at<uint8_t>(x), x.min_code, f.at<float>(out), scale, offset, x.c, x.stride, out.stride, b, e);
+      else ops->dequantize_i16(f.at<int16_t>(x), f.at<float>(out), scale, offset, x.c, x.stride, out.stride, b, e);
     });
   }));
 }

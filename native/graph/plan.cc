@@ -55,11 +55,11 @@ int Plan::add_value(Kind kind, int h, int w, int c, int stride, int planes, bf_p
     require(planes >= 1 && planes <= 16 && planes == allowed,
             where + ": " + std::to_string(planes) + " bit planes do not fit its encoding");
     require(static_cast<long long>(planes) * v.words() == stride, where + ": stride of packed codes must be planes * words");
-    require(min_code >= -32768 && min_code <= 0, where + ": min_code is not a code");
   } else {
     require(planes == 1, where + ": only packed codes have planes");
     require(stride >= c, where + ": stride is less than the number of channels");
   }
+  require(min_code >= (kind == Kind::kU8 ? -128 : -32768) && min_code <= 0, where + ": min_code is not a code");
   require(offset % kAlignment == 0, where + ": offset is not a multiple of 64");
   const double end = static_cast<double>(offset) + static_cast<double>(h) * w * stride * element_bytes(kind) * chunk_;
   require(end <= static_cast<double>(arena_bytes_),
@@ -102,7 +102,8 @@ KernelName Plan::push(const char* name, std::unique_ptr<Step> step) {
 void Plan::add_input(int id, Outside outside) {
   const Value& v = output(id, "input");
   const bool ok = (v.kind == Kind::kF32 && outside == Outside::kF32) || (v.kind == Kind::kI32 && outside == Outside::kI32) ||
-                  (v.kind == Kind::kI16 && (outside == Outside::kI16 || outside == Outside::kU8));
+                  (v.kind == Kind::kI16 && (outside == Outside::kI16 || outside == Outside::kU8)) ||
+                  (v.kind == Kind::kU8 && outside == Outside::kU8 && v.min_code == 0);
   require(ok, std::string("input: the array's type does not fit a value of ") + kind_name(v.kind));
   inputs_.push_back({id, outside, static_cast<size_t>(v.pixels()) * v.c});
 }
@@ -110,7 +111,8 @@ void Plan::add_input(int id, Outside outside) {
 void Plan::add_output(int id, Outside outside) {
   const Value& v = defined(id, "output");
   const bool ok = (v.kind == Kind::kF32 && outside == Outside::kF32) || (v.kind == Kind::kI32 && outside == Outside::kI32) ||
-                  (v.kind == Kind::kI16 && (outside == Outside::kI16 || outside == Outside::kU8));
+                  (v.kind == Kind::kI16 && (outside == Outside::kI16 || outside == Outside::kU8)) ||
+                  (v.kind == Kind::kU8 && outside == Outside::kU8 && v.min_code == 0);
   require(ok, std::string("output: the array's type does not fit a value of ") + kind_name(v.kind));
   outputs_.push_back({id, outside, static_cast<size_t>(v.pixels()) * v.c});
 }

@@ -49,7 +49,7 @@ struct ConvSpec {
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
   StoredWeights weights;
   size_t weight_count = 0;                          /* elements (bytes or floats) behind `weights` */
-  CodeFormat x_format;                              /* conv_planes, patch sums */
+  CodeFormat x_format;                              /* conv_planes, conv_i8, patch sums */
   Array<float> mul, table, patch_mul;               /* (out_c), (row classes, col classes, out_c), (out_c) */
   Array<int32_t> row_class, col_class;
   int activation = BF_ACT_NONE;
@@ -77,7 +77,7 @@ class Plan {
 
   KernelName quantize(int x, int out, int levels, bool per_channel, Array<float> f32, Array<int32_t> i32, Array<uint8_t> descending,
                       Array<int16_t> alphabet);
-  KernelName convert(int x, int out); /* codes: i16 <-> bits */
+  KernelName convert(int x, int out); /* codes: i16, u8, bits */
   KernelName dequantize(int x, int out, float scale, float offset);
   KernelName affine(int x, int out, Array<float> mul, Array<float> bias);
   KernelName arithmetic(const std::string& op, int a, int b, int out); /* add, mul */

@@ -29,7 +29,7 @@ KernelName Plan::pool(const std::string& op, int x_id, int out_id, const Window&
   const bool is_max = op == "max";
   const char* what = is_max ? "MaxPool" : "AvgPool";
   const Value x = defined(x_id, what), out = output(out_id, what);
-  require(x.kind == out.kind && x.c == out.c && x.planes == out.planes,
+  require(x.kind == out.kind && x.c == out.c && x.planes == out.planes && x.min_code == out.min_code,
           std::string(what) + ": input and output must have one type and channel count");
   require(is_max || x.kind == Kind::kF32, "AvgPool: needs f32 values");
   require(x.kind != Kind::kBits || (x.plane_kind == BF_PLANES_BINARY && out.plane_kind == BF_PLANES_BINARY),
@@ -43,13 +43,14 @@ KernelName Plan::pool(const std::string& op, int x_id, int out_id, const Window&
   const double work = static_cast<double>(out.pixels()) * args.c * k.kernel_h * k.kernel_w;
   const bf_ops* ops = ops_;
   const char* name = !is_max ? "avg_pool" : x.kind == Kind::kF32 ? "max_pool_f32" : x.kind == Kind::kI32 ? "max_pool_i32"
-                     : x.kind == Kind::kI16 ? "max_pool_i16" : "max_pool_bits";
+                     : x.kind == Kind::kI16 ? "max_pool_i16" : x.kind == Kind::kU8 ? "max_pool_u8" : "max_pool_bits";
   return push(name, make_step([=](const Frame& f) {
     f.per_image(out.h, work, [&](int image, int y0, int y1) {
       switch (x.kind) {
         case Kind::kF32: (is_max ? ops->max_pool_f32 : ops->avg_pool)(&args, f.at<float>(x, image), f.at<float>(out, image), y0, y1); break;
         case Kind::kI32: ops->max_pool_i32(&args, f.at<int32_t>(x, image), f.at<int32_t>(out, image), y0, y1); break;
         case Kind::kI16: ops->max_pool_i16(&args, f.at<int16_t>(x, image), f.at<int16_t>(out, image), y0, y1); break;
+        case Kind::kU8: ops->max_pool_u8(&args, f.at<uint8_t>(x, image), f.at<uint8_t>(out, image), y0, y1); break;
         case Kind::kBits: ops->max_pool_bits(&args, f.at<uint32_t>(x, image), f.at<uint32_t>(out, image), y0, y1); break;
       }
     });

@@ -8,19 +8,20 @@
 
 namespace bitfold {
 
-enum class Kind { kF32, kI32, kI16, kBits };
+enum class Kind { kF32, kI32, kI16, kU8, kBits };
 
 inline const char* kind_name(Kind kind) {
   switch (kind) {
     case Kind::kF32: return "f32";
     case Kind::kI32: return "i32";
     case Kind::kI16: return "i16";
+    case Kind::kU8: return "u8";
     case Kind::kBits: return "bits";
   }
   return "?";
 }
 
-inline int element_bytes(Kind kind) { return kind == Kind::kI16 ? 2 : 4; }
+inline int element_bytes(Kind kind) { return kind == Kind::kU8 ? 1 : kind == Kind::kI16 ? 2 : 4; }
 
 /* One image is h * w pixels of `stride` elements; images of a chunk follow each other without gaps. Vectors have h = w = 1. */
 struct Value {
@@ -29,7 +30,7 @@ struct Value {
   int stride = 1;           /* elements, or words of all planes, from one pixel to the next */
   int planes = 1;           /* kBits */
   bf_plane_kind plane_kind = BF_PLANES_BINARY; /* kBits */
-  int min_code = 0;         /* kBits, BF_PLANES_UNIFORM */
+  int min_code = 0;         /* kBits, BF_PLANES_UNIFORM; kU8: code = byte + min_code */
   size_t offset = 0;        /* of image 0 in the arena, in bytes */
 
   int pixels() const { return h * w; }

@@ -35,10 +35,10 @@ Array<T> array(const Maybe<T>& a) {
 Names names(const KernelName& k) { return {k.name, k.isa, k.reason}; }
 
 Kind kind_of(const std::string& name) {
-  for (Kind kind : {Kind::kF32, Kind::kI32, Kind::kI16, Kind::kBits}) {
+  for (Kind kind : {Kind::kF32, Kind::kI32, Kind::kI16, Kind::kU8, Kind::kBits}) {
     if (name == kind_name(kind)) return kind;
   }
-  throw std::invalid_argument("unknown kind " + name + "; allowed: f32, i32, i16, bits");
+  throw std::invalid_argument("unknown kind " + name + "; allowed: f32, i32, i16, u8, bits");
 }
 
 Outside outside_of(const std::string& name) {
@@ -50,7 +50,7 @@ Outside outside_of(const std::string& name) {
 }
 
 Family family_of(const std::string& name) {
-  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI16, Family::kConvF32}) {
+  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI8, Family::kConvI16, Family::kConvF32}) {
     if (name == family_name(family)) return family;
   }
   throw std::invalid_argument("unknown kernel family " + name);

@@ -272,7 +272,7 @@ def macs(graph: Graph, node: ops.Node) -> int:
 
 def test_repr(rng: np.random.Generator) -> None:
     assert repr(bitfold.load(door_graph())) == (
-        "Engine('graph': image: Float (3, 4, 4), codes: PowerOfTwo (5,) -> Float (3, 4, 4), Float (5,); 2 steps, threads=1)"
+        "Engine('graph': image: Float (3, 4, 4), codes: PowerOfTwo (5,) -> Float (3, 4, 4), Float (5,); 3 steps, threads=1)"
     )
 
 

@@ -90,8 +90,8 @@ def test_a_shortcut_computed_later_is_fused(rng: np.random.Generator) -> None:
         (Binary(), Binary(), "conv_b1"),
         (Binary(), Ternary(), "conv_planes"),
         (Uniform(2, False), Binary(), "conv_planes"),
-        (Uniform(8, False), Uniform(8, True), "conv_i16"),
-        (Uniform(4, False), PowerOfTwo(2), "conv_i16"),
+        (Uniform(8, False), Uniform(9, True), "conv_i16"),
+        (Uniform(4, False), PowerOfTwo(2), "conv_i8"),
     ],
     ids=str,
 )

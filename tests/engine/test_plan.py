@@ -97,7 +97,7 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "levels do not fit": lambda p, x, y: p.quantize(
         x, p.value("bits", (4, 4, 16), 1, 1 << 14), 3, False, np.zeros(2, F32), None, None, np.array([-1, 0, 1], np.int16)
     ),
-    "i16 codes and bits": lambda p, x, y: p.convert(x, y),
+    "two forms of codes (i16, u8, bits)": lambda p, x, y: p.convert(x, y),
     "array's type": lambda p, x, y: p.input(y, "i16"),
     "is not finished": lambda p, x, y: _core.Door(p, [(16, 4, 4)], []),
     "needs inputs and outputs": lambda p, x, y: p.finish(),

@@ -30,9 +30,10 @@ typedef struct {
   int per_channel;       /* 1: one row of thresholds a channel; 0: one row for all */
   const void* thresholds; /* float or int32; levels <= BF_COUNT_LEVELS: [levels - 1][stride 16-rounded c]; else [row][levels - 1] */
   const uint8_t* descending; /* [c], 1 where entries count from the top; NULL: nowhere */
-  const int16_t* alphabet;   /* [levels] codes in rising order, for i16 output */
+  const int16_t* alphabet;   /* [levels] codes (less the base of the bytes) in rising order, for i16 and u8 output; NULL: first + entry */
+  int first;
 } bf_quantize_args;
-#define BF_COUNT_LEVELS 8 /* up to here thresholds are counted side by side; above, found by binary search (the same number) */
+#define BF_COUNT_LEVELS 16 /* up to here thresholds are counted side by side; above, found by binary search (the same number) */
 
 typedef struct {
   int h, w, c, in_stride;        /* one image */
@@ -48,23 +49,30 @@ typedef struct {
 typedef struct {
   const char* isa;
 
-  /* Layout at the doors, one image of `pixels` pixels. Bytes of an element (in, out): (4, 4), (2, 2), and uint8 to int16 (1, 2) or back. */
+  /* Layout at the doors, one image of `pixels` pixels. Bytes of an element (in, out): (4, 4), (2, 2), (1, 1), and uint8 to int16 (1, 2) or back. */
   void (*nchw_to_nhwc)(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int out_stride);
   void (*nhwc_to_nchw)(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int in_stride); /* also Flatten */
 
-  /* Codes between int16 and packed planes; pixels [begin, end). */
-  void (*pack)(const int16_t* in, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, int begin, int end);
-  void (*unpack)(const uint32_t* in, int16_t* out, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, int begin, int end);
+  /* Codes between int16, bytes (code = byte + base; base 0 for int16) and packed planes; pixels [begin, end). */
+  void (*pack_i16)(const int16_t* in, int base, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, int begin, int end);
+  void (*unpack_i16)(const uint32_t* in, int16_t* out, int base, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, int begin, int end);
+  void (*pack_u8)(const uint8_t* in, int base, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, int begin, int end);
+  void (*unpack_u8)(const uint32_t* in, uint8_t* out, int base, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, int begin, int end);
+  void (*narrow)(const int16_t* in, uint8_t* out, int base, int c, int in_stride, int out_stride, int begin, int end);
+  void (*widen)(const uint8_t* in, int16_t* out, int base, int c, int in_stride, int out_stride, int begin, int end);
 
   /* float32 or int32 -> codes (ops.py: Quantize); comparisons with NaN are false. Planes output: entry numbers, MSB plane first;
    * with Binary the plane is 1 where the entry is 0. */
   void (*quantize_f32_i16)(const bf_quantize_args* q, const float* in, int16_t* out, int out_stride, int begin, int end);
   void (*quantize_i32_i16)(const bf_quantize_args* q, const int32_t* in, int16_t* out, int out_stride, int begin, int end);
+  void (*quantize_f32_u8)(const bf_quantize_args* q, const float* in, uint8_t* out, int out_stride, int begin, int end);
+  void (*quantize_i32_u8)(const bf_quantize_args* q, const int32_t* in, uint8_t* out, int out_stride, int begin, int end);
   void (*quantize_f32_planes)(const bf_quantize_args* q, const float* in, uint32_t* out, bf_plane_kind kind, int planes, int begin, int end);
   void (*quantize_i32_planes)(const bf_quantize_args* q, const int32_t* in, uint32_t* out, bf_plane_kind kind, int planes, int begin, int end);
 
   /* Element-wise on pixels [begin, end); in place where types have one size. */
-  void (*dequantize)(const int16_t* in, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end);
+  void (*dequantize_i16)(const int16_t* in, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end);
+  void (*dequantize_u8)(const uint8_t* in, int base, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end);
   void (*affine_f32)(const float* in, float* out, const float* mul, const float* bias, int c, int in_stride, int out_stride, int begin, int end);
   void (*affine_i32)(const int32_t* in, float* out, const float* mul, const float* bias, int c, int in_stride, int out_stride, int begin, int end);
   /* b advances by b_pixel (0 or its stride) a pixel and b_channel (0 or 1) a channel. */
@@ -79,6 +87,7 @@ typedef struct {
   void (*max_pool_f32)(const bf_pool_args* k, const float* in, float* out, int begin, int end);
   void (*max_pool_i32)(const bf_pool_args* k, const int32_t* in, int32_t* out, int begin, int end);
   void (*max_pool_i16)(const bf_pool_args* k, const int16_t* in, int16_t* out, int begin, int end);
+  void (*max_pool_u8)(const bf_pool_args* k, const uint8_t* in, uint8_t* out, int begin, int end);
   void (*max_pool_bits)(const bf_pool_args* k, const uint32_t* in, uint32_t* out, int begin, int end); /* Binary; c = words of a pixel */
   void (*avg_pool)(const bf_pool_args* k, const float* in, float* out, int begin, int end);
   void (*mean_space)(const float* in, float* out, int pixels, int in_stride, int c_begin, int c_end);

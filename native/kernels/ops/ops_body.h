@@ -35,6 +35,7 @@
   }
 BF_TO_NHWC(to_nhwc_16, uint16_t, uint16_t)
 BF_TO_NHWC(to_nhwc_32, uint32_t, uint32_t)
+BF_TO_NHWC(to_nhwc_8, uint8_t, uint8_t)
 BF_TO_NHWC(to_nhwc_8_16, uint8_t, uint16_t)
 
 #define BF_TO_NCHW(NAME, FROM, TO)                                                                                \
@@ -48,16 +49,19 @@ BF_TO_NHWC(to_nhwc_8_16, uint8_t, uint16_t)
   }
 BF_TO_NCHW(to_nchw_16, uint16_t, uint16_t)
 BF_TO_NCHW(to_nchw_32, uint32_t, uint32_t)
+BF_TO_NCHW(to_nchw_8, uint8_t, uint8_t)
 BF_TO_NCHW(to_nchw_16_8, uint16_t, uint8_t)
 
 static void nchw_to_nhwc(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int out_stride) {
   if (out_bytes == 4) to_nhwc_32((const uint32_t*)in, (uint32_t*)out, c, pixels, out_stride);
+  else if (out_bytes == 1) to_nhwc_8((const uint8_t*)in, (uint8_t*)out, c, pixels, out_stride);
   else if (in_bytes == 1) to_nhwc_8_16((const uint8_t*)in, (uint16_t*)out, c, pixels, out_stride);
   else to_nhwc_16((const uint16_t*)in, (uint16_t*)out, c, pixels, out_stride);
 }
 
 static void nhwc_to_nchw(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int in_stride) {
   if (in_bytes == 4) to_nchw_32((const uint32_t*)in, (uint32_t*)out, c, pixels, in_stride);
+  else if (in_bytes == 1) to_nchw_8((const uint8_t*)in, (uint8_t*)out, c, pixels, in_stride);
   else if (out_bytes == 1) to_nchw_16_8((const uint16_t*)in, (uint8_t*)out, c, pixels, in_stride);
   else to_nchw_16((const uint16_t*)in, (uint16_t*)out, c, pixels, in_stride);
 }
@@ -88,37 +92,78 @@ static int code_of(uint32_t bits, bf_plane_kind kind, int min_code) {
   return (int)bits + min_code;
 }
 
-static void pack(const int16_t* in, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, int begin, int end) {
-  const int words = (c + 31) / 32;
+/* Codes are held as T, less `base`. */
+#define BF_PACK(NAME, T)                                                                                                      \
+  static void pack_##NAME(const T* in, int base, uint32_t* out, bf_plane_kind kind, int planes, int min_code, int c, int in_stride, \
+                          int begin, int end) {                                                                               \
+    const int words = (c + 31) / 32;                                                                                          \
+    for (int p = begin; p < end; ++p) {                                                                                       \
+      for (int w = 0; w < words; ++w) {                                                                                       \
+        const T* x = in + (size_t)p * in_stride + w * 32;                                                                     \
+        const int n = c - w * 32 < 32 ? c - w * 32 : 32;                                                                      \
+        uint32_t bits[32];                                                                                                    \
+        for (int i = 0; i < n; ++i) bits[i] = plane_bits(x[i] + base, kind, min_code);                                        \
+        for (int k = 0; k < planes; ++k) out[((size_t)p * planes + k) * words + w] = gather_bit(bits, n, planes - 1 - k);     \
+      }                                                                                                                       \
+    }                                                                                                                         \
+  }                                                                                                                           \
+  static void unpack_##NAME(const uint32_t* in, T* out, int base, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, \
+                            int begin, int end) {                                                                             \
+    const int words = (c + 31) / 32;                                                                                          \
+    for (int p = begin; p < end; ++p) {                                                                                       \
+      for (int w = 0; w < words; ++w) {                                                                                       \
+        T* y = out + (size_t)p * out_stride + w * 32;                                                                         \
+        const int n = c - w * 32 < 32 ? c - w * 32 : 32;                                                                      \
+        uint32_t bits[32];                                                                                                    \
+        for (int i = 0; i < n; ++i) bits[i] = 0;                                                                              \
+        for (int k = 0; k < planes; ++k) {                                                                                    \
+          const uint32_t word = in[((size_t)p * planes + k) * words + w];                                                     \
+          for (int i = 0; i < n; ++i) bits[i] = (bits[i] << 1) | ((word >> i) & 1u);                                          \
+        }                                                                                                                     \
+        for (int i = 0; i < n; ++i) y[i] = (T)(code_of(bits[i], kind, min_code) - base);                                      \
+      }                                                                                                                       \
+    }                                                                                                                         \
+  }
+BF_PACK(i16, int16_t)
+BF_PACK(u8, uint8_t)
+
+static void narrow(const int16_t* in, uint8_t* out, int base, int c, int in_stride, int out_stride, int begin, int end) {
   for (int p = begin; p < end; ++p) {
-    for (int w = 0; w < words; ++w) {
-      const int16_t* x = in + (size_t)p * in_stride + w * 32;
-      const int n = c - w * 32 < 32 ? c - w * 32 : 32;
-      uint32_t bits[32];
-      for (int i = 0; i < n; ++i) bits[i] = plane_bits(x[i], kind, min_code);
-      for (int k = 0; k < planes; ++k) out[((size_t)p * planes + k) * words + w] = gather_bit(bits, n, planes - 1 - k);
-    }
+    const int16_t* x = in + (size_t)p * in_stride;
+    uint8_t* BF_RESTRICT y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = (uint8_t)(x[ch] - base);
   }
 }
 
-static void unpack(const uint32_t* in, int16_t* out, bf_plane_kind kind, int planes, int min_code, int c, int out_stride, int begin, int end) {
-  const int words = (c + 31) / 32;
+static void widen(const uint8_t* in, int16_t* out, int base, int c, int in_stride, int out_stride, int begin, int end) {
   for (int p = begin; p < end; ++p) {
-    for (int w = 0; w < words; ++w) {
-      int16_t* y = out + (size_t)p * out_stride + w * 32;
-      const int n = c - w * 32 < 32 ? c - w * 32 : 32;
-      uint32_t bits[32];
-      for (int i = 0; i < n; ++i) bits[i] = 0;
-      for (int k = 0; k < planes; ++k) {
-        const uint32_t word = in[((size_t)p * planes + k) * words + w];
-        for (int i = 0; i < n; ++i) bits[i] = (bits[i] << 1) | ((word >> i) & 1u);
-      }
-      for (int i = 0; i < n; ++i) y[i] = (int16_t)code_of(bits[i], kind, min_code);
-    }
+    const uint8_t* x = in + (size_t)p * in_stride;
+    int16_t* BF_RESTRICT y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = (int16_t)(x[ch] + base);
   }
 }
 
 /* ---------------------------------------------------------------- quantisers */
+
+/* Codes one by one: entries in steps of one need no table. */
+#define BF_QUANTIZE_CODES(NAME, T, TO, CODE)                                                                               \
+  static void quantize_##NAME##_##TO(const bf_quantize_args* q, const T* in, CODE* out, int out_stride, int begin, int end) { \
+    for (int p = begin; p < end; ++p) {                                                                                    \
+      for (int c0 = 0; c0 < q->c; c0 += 32) {                                                                              \
+        const int n = q->c - c0 < 32 ? q->c - c0 : 32;                                                                     \
+        uint32_t e[32];                                                                                                    \
+        entries_##NAME(q, in + (size_t)p * q->in_stride + c0, c0, n, e);                                                   \
+        CODE* y = out + (size_t)p * out_stride + c0;                                                                       \
+        if (q->alphabet) {                                                                                                 \
+          for (int i = 0; i < n; ++i) y[i] = (CODE)q->alphabet[e[i]];                                                      \
+        } else if (n == 32) {                                                                                              \
+          for (int i = 0; i < 32; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                \
+        } else {                                                                                                           \
+          for (int i = 0; i < n; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                 \
+        }                                                                                                                  \
+      }                                                                                                                    \
+    }                                                                                                                      \
+  }
 
 /* entries[i] = number of thresholds t with x[i] >= t, channels c0 .. c0 + n, counted from the top where descending. */
 #define BF_ENTRIES(NAME, T)                                                                                              \
@@ -154,17 +199,8 @@ static void unpack(const uint32_t* in, int16_t* out, bf_plane_kind kind, int pla
       for (int i = 0; i < n; ++i) e[i] = q->descending[c0 + i] ? (uint32_t)count - e[i] : e[i];                          \
     }                                                                                                                    \
   }                                                                                                                      \
-  static void quantize_##NAME##_i16(const bf_quantize_args* q, const T* in, int16_t* out, int out_stride, int begin, int end) { \
-    for (int p = begin; p < end; ++p) {                                                                                  \
-      for (int c0 = 0; c0 < q->c; c0 += 32) {                                                                            \
-        const int n = q->c - c0 < 32 ? q->c - c0 : 32;                                                                   \
-        uint32_t e[32];                                                                                                  \
-        entries_##NAME(q, in + (size_t)p * q->in_stride + c0, c0, n, e);                                                 \
-        int16_t* y = out + (size_t)p * out_stride + c0;                                                                  \
-        for (int i = 0; i < n; ++i) y[i] = q->alphabet[e[i]];                                                            \
-      }                                                                                                                  \
-    }                                                                                                                    \
-  }                                                                                                                      \
+  BF_QUANTIZE_CODES(NAME, T, i16, int16_t)                                                                                \
+  BF_QUANTIZE_CODES(NAME, T, u8, uint8_t)                                                                                 \
   /* Two levels, word by word over all pixels: thresholds and falling channels stay at hand. */                          \
   static void quantize_##NAME##_binary(const bf_quantize_args* q, const T* in, uint32_t* out, int begin, int end) {      \
     const int words = (q->c + 31) / 32;                                                                                  \
@@ -209,11 +245,20 @@ BF_ENTRIES(i32, int32_t)
 
 /* ---------------------------------------------------------------- element-wise */
 
-static void dequantize(const int16_t* in, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end) {
+static void dequantize_i16(const int16_t* in, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin, int end) {
   for (int p = begin; p < end; ++p) {
     const int16_t* x = in + (size_t)p * in_stride;
     float* BF_RESTRICT y = out + (size_t)p * out_stride;
     BF_CHANNELS(c) y[ch] = __builtin_fmaf(scale, (float)x[ch], offset);
+  }
+}
+
+static void dequantize_u8(const uint8_t* in, int base, float* out, float scale, float offset, int c, int in_stride, int out_stride, int begin,
+                          int end) {
+  for (int p = begin; p < end; ++p) {
+    const uint8_t* x = in + (size_t)p * in_stride;
+    float* BF_RESTRICT y = out + (size_t)p * out_stride;
+    BF_CHANNELS(c) y[ch] = __builtin_fmaf(scale, (float)(x[ch] + base), offset);
   }
 }
 
@@ -380,6 +425,7 @@ static void softmax(const float* in, float* out, int c, int in_stride, int out_s
 BF_POOL(max_pool_f32, float, BF_MAX)
 BF_POOL(max_pool_i32, int32_t, BF_MAX)
 BF_POOL(max_pool_i16, int16_t, BF_MAX)
+BF_POOL(max_pool_u8, uint8_t, BF_MAX)
 BF_POOL(max_pool_bits, uint32_t, BF_AND) /* -1 (bit 1) wins only where all taps are -1 */
 
 static void avg_pool(const bf_pool_args* k, const float* in, float* out, int begin, int end) {
@@ -463,9 +509,9 @@ static void flatten_bits(const uint32_t* in, uint32_t* out, int planes, int c, i
 const bf_ops BF_TABLE = {
     BF_ISA_NAME,
     nchw_to_nhwc, nhwc_to_nchw,
-    pack, unpack,
-    quantize_f32_i16, quantize_i32_i16, quantize_f32_planes, quantize_i32_planes,
-    dequantize, affine_f32, affine_i32, add, mul, clamp, two_slope, abs_f32, softmax,
-    max_pool_f32, max_pool_i32, max_pool_i16, max_pool_bits, avg_pool, mean_space, mean_channels,
+    pack_i16, unpack_i16, pack_u8, unpack_u8, narrow, widen,
+    quantize_f32_i16, quantize_i32_i16, quantize_f32_u8, quantize_i32_u8, quantize_f32_planes, quantize_i32_planes,
+    dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, abs_f32, softmax,
+    max_pool_f32, max_pool_i32, max_pool_i16, max_pool_u8, max_pool_bits, avg_pool, mean_space, mean_channels,
     copy_channels, zero_channels, copy_bits, flatten_bits,
 };

@@ -1,14 +1,27 @@
-"""Which kernel family serves a product of two encodings: a small table of costs and the shapes that kernels refuse."""
+"""Which kernel family serves a product of two encodings: a small table of costs and the shapes that kernels refuse.
+
+Small pairs go by popcounts of bit planes, the rest by int8 dot products; int16 is left for codes that do not fit a byte, and on AVX2 for
+pairs of nearly eight bits, whose sums of two products leave int16.
+"""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from bitfold import _core
+from bitfold.engine.step import byte_base, fits_byte
 from bitfold.ir.encoding import Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
 
-# Picoseconds per product of two codes on one core, 3x3 convolutions of 64 to 256 channels: for one pair of bit planes, and for int16.
+# Picoseconds per product of two codes on one core, 3x3 convolutions of 64 to 256 channels: for one pair of bit planes, for int8 by how many
+# fours of channels may be summed in int16 (conv_i8.h: 0, one or two, more), and for int16.
 # AVX2 and scalar measured on a Zen 3 core; AVX-512 from the rates in docs/design.md; NEON counted (two vector operations a cycle, 2 GHz),
 # never timed. Only the ratio of a column matters.
 PLANE_PAIR = {"scalar": 600.0, "neon": 6.0, "avx2": 3.0, "avx512": 0.55}
+INT8 = {
+    "scalar": {"none": 5000.0, "few": 5000.0, "many": 5000.0},
+    "neon": {"none": 62.0, "few": 62.0, "many": 31.0},
+    "avx2": {"none": 16.0, "few": 12.0, "many": 7.0},
+    "avx512": {"none": 2.1, "few": 2.1, "many": 2.1},  # VNNI sums in int32
+}
 INT16 = {"scalar": 5000.0, "neon": 125.0, "avx2": 13.0, "avx512": 4.5}
 MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 
@@ -17,8 +30,8 @@ MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 class Choice:
     """A kernel family, the form in which it reads activations, and why it was taken."""
 
-    family: str  # conv_b1 | conv_planes | conv_i16 | conv_f32
-    form: str  # bits | i16 | f32
+    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32
+    form: str  # bits | u8 | i16 | f32
     reason: str
 
 
@@ -52,15 +65,37 @@ def choose(x: Element, weight: Element, shape: Shape) -> Choice:
     if isinstance(x, Binary) and isinstance(weight, Binary):
         return Choice("conv_b1", "bits", "binary x binary")
     assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
-    if isinstance(x, PowerOfTwo) or isinstance(weight, PowerOfTwo):
-        return Choice("conv_i16", "i16", "power-of-two codes are no sum of bit planes")
-    if max(x.planes, weight.planes) > MOST_PLANES:
-        return Choice("conv_i16", "i16", f"{x.planes} x {weight.planes} bit planes; conv_planes takes {MOST_PLANES} at most")
-    pairs = x.planes * weight.planes
-    planes_isa, int16_isa = _isa("conv_planes", x.planes, shape), _isa("conv_i16", 0, shape)
-    planes, int16 = pairs * PLANE_PAIR[planes_isa], INT16[int16_isa]
-    reason = f"{x.planes} x {weight.planes} bit planes ({planes_isa}): about {planes:g} ps a product; int16 ({int16_isa}): {int16:g} ps"
-    return Choice("conv_planes", "bits", reason) if planes <= int16 else Choice("conv_i16", "i16", reason)
+    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _int16_cost(shape)
+    family = min(costs, key=lambda name: costs[name][0])
+    return Choice(family, FORMS[family], "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
+
+
+FORMS = {"conv_planes": "bits", "conv_i8": "u8", "conv_i16": "i16"}
+Cost: TypeAlias = dict[str, tuple[float, str]]  # family -> (picoseconds a product, in words); empty where it does not serve the pair
+
+
+def _plane_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
+    if isinstance(x, PowerOfTwo) or isinstance(weight, PowerOfTwo) or max(x.planes, weight.planes) > MOST_PLANES:
+        return {}
+    isa = _isa("conv_planes", x.planes, shape)
+    return {"conv_planes": (x.planes * weight.planes * PLANE_PAIR[isa], f"{x.planes} x {weight.planes} bit planes ({isa})")}
+
+
+def _int8_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
+    if not fits_byte(x) or weight.min_code < -128 or weight.max_code > 127:
+        return {}
+    isa, steps = _isa("conv_i8", 0, shape), short_steps(x, weight)
+    return {"conv_i8": (INT8[isa]["many" if steps > 2 else "few" if steps else "none"], f"int8 ({isa})")}
+
+
+def short_steps(x: Coded, weight: Coded) -> int:
+    """How many sums of two products fit int16, whatever the codes; the kernels use the bound of the weights at hand, which is no lower."""
+    return 32767 // (2 * (x.max_code - byte_base(x)) * max(-weight.min_code, weight.max_code))
+
+
+def _int16_cost(shape: Shape) -> Cost:
+    isa = _isa("conv_i16", 0, shape)
+    return {"conv_i16": (INT16[isa], f"int16 ({isa})")}
 
 
 def _isa(family: str, planes: int, shape: Shape) -> str:

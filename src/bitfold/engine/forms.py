@@ -7,8 +7,10 @@ from bitfold.engine.operations import convert_step, node_step, reading_form
 from bitfold.engine.product import as_conv, choice_for, patch_sum_buffer, product_step
 from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
 from bitfold.ir import ops
-from bitfold.ir.encoding import Accumulator, Float, PowerOfTwo
+from bitfold.ir.encoding import Accumulator, Float, Uniform
 from bitfold.ir.graph import Graph
+
+QUANTIZED = ("bits", "u8", "i16")  # of the forms that are wanted, a quantiser makes the smallest; the others are converted from it
 
 
 class Forms:
@@ -27,8 +29,10 @@ class Forms:
         return Slot(self.alias.get(value, value), form)
 
     def door(self, value: str) -> str:
-        """The form of graph inputs and outputs."""
+        """The form of graph inputs and outputs: bytes where the caller's array holds them."""
         element = self.graph.types[value].element
+        if isinstance(element, Uniform) and element.bits == 8 and not element.signed:
+            return "u8"
         return "f32" if isinstance(element, Float) else "i32" if isinstance(element, Accumulator) else "i16"
 
     def steps(self) -> list[Step]:
@@ -74,7 +78,8 @@ class Forms:
     def _made_as(self, node: ops.Node) -> str:
         tensor = self.graph.types[node.output]
         if isinstance(node, ops.Quantize):
-            return "bits" if "bits" in self.wanted[node.output] and not isinstance(node.encoding, PowerOfTwo) else "i16"
+            forms = self.wanted[node.output]
+            return min(forms, key=QUANTIZED.index) if forms else natural_form(tensor)
         return natural_form(tensor)
 
     def _wanted(self) -> dict[str, set[str]]:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bitfold.engine.product import clamp_bounds, floats
-from bitfold.engine.step import Ids, Names, Slot, Step, natural_form
+from bitfold.engine.step import Ids, Names, Slot, Step, fits_byte, natural_form
 from bitfold.ir import ops
 from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph, TensorType
@@ -16,7 +16,9 @@ Call: TypeAlias = Callable[..., Names]  # (native plan, ids of the inputs ..., i
 
 def reading_form(node: ops.Node, x: TensorType) -> str:
     """The form in which an operation reads an input."""
-    return "i16" if isinstance(node, ops.Dequantize) else natural_form(x)
+    if isinstance(node, ops.Dequantize):
+        return "u8" if fits_byte(x.element) else "i16"
+    return natural_form(x)
 
 
 def node_step(graph: Graph, node: ops.Node, form: str, slot: Callable[[str, str], Slot]) -> Step:

@@ -92,7 +92,7 @@ def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) 
         "weights": np.require(constant.data, requirements=["C", "A"]).reshape(-1),
         "weight_shape": weight_shape(graph, node),
         "weight_format": code_format(coded) if isinstance(coded, Coded) else None,
-        "x_format": code_format(x) if isinstance(x, Coded) and choice.form == "bits" else None,
+        "x_format": code_format(x) if isinstance(x, Coded) and choice.form in ("bits", "u8") else None,
         "stride": conv.stride,
         "padding": conv.padding,
         "dilation": conv.dilation,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bitfold.ir.encoding import Accumulator, Binary, Float, Ternary, Uniform
+from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, Ternary, Uniform
 from bitfold.ir.graph import TensorType
 
 LANES = 16  # channel strides are rounded up to whole blocks of the kernels
@@ -12,7 +12,8 @@ LANES = 16  # channel strides are rounded up to whole blocks of the kernels
 
 @dataclass(frozen=True)
 class Slot:
-    """One form in which a value is held: f32, i32, i16 (codes), bits (packed codes) or sums (a conv's patch sums)."""
+    """One form in which a value is held: f32, i32, i16 (codes), u8 (codes in bytes: see ``byte_base``), bits (packed
+    codes) or sums (a conv's patch sums)."""
 
     value: str
     form: str
@@ -31,7 +32,7 @@ class Buffer:
 
     @property
     def image_bytes(self) -> int:
-        return self.hwc[0] * self.hwc[1] * self.stride * (2 if self.kind == "i16" else 4)
+        return self.hwc[0] * self.hwc[1] * self.stride * {"u8": 1, "i16": 2}.get(self.kind, 4)
 
 
 Ids: TypeAlias = Mapping[Slot, int]
@@ -71,7 +72,19 @@ def buffer(tensor: TensorType, form: str, *, dense: bool = False) -> Buffer:
         kind = "binary" if isinstance(element, Binary) else "ternary" if isinstance(element, Ternary) else "uniform"
         words = (size[2] + 31) // 32
         return Buffer("bits", size, element.planes * words, element.planes, kind, element.min_code if kind == "uniform" else 0)
-    return Buffer(form, size, size[2] if dense else rounded(size[2]))
+    least = byte_base(tensor.element) if form == "u8" else 0
+    return Buffer(form, size, size[2] if dense else rounded(size[2]), min_code=least)
+
+
+def byte_base(element: Element) -> int:
+    """What a code is more than the byte that holds it: the least code, or 0."""
+    assert isinstance(element, Coded)
+    return min(0, element.min_code)
+
+
+def fits_byte(element: Element) -> bool:
+    """Whether codes can be held in the form u8."""
+    return isinstance(element, Coded) and element.min_code >= -128 and element.max_code - byte_base(element) <= 255
 
 
 def natural_form(tensor: TensorType) -> str:
@@ -83,5 +96,5 @@ def natural_form(tensor: TensorType) -> str:
             return "i32"
         case Binary():
             return "bits"
-        case _:
-            return "i16"
+        case element:
+            return "u8" if fits_byte(element) else "i16"

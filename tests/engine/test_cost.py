@@ -1,0 +1,45 @@
+"""The table that decides which kernels serve a pair of encodings, for every ISA whatever this CPU has."""
+
+import pytest
+
+from bitfold.engine import cost
+from bitfold.engine.cost import Shape, choose, short_steps
+from bitfold.ir.encoding import Binary, Coded, PowerOfTwo, Ternary, Uniform
+
+SHAPE = Shape(64, 64, (3, 3), 1)
+U4, S4, U8, S8 = Uniform(4, False), Uniform(4, True), Uniform(8, False), Uniform(8, True)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "avx2", "avx512", "neon"),
+    [
+        (Uniform(2, False), Binary(), "conv_planes", "conv_planes", "conv_planes"),
+        (Uniform(2, False), Uniform(2, True), "conv_i8", "conv_i8", "conv_planes"),
+        (U4, S4, "conv_i8", "conv_i8", "conv_i8"),
+        (U4, PowerOfTwo(2), "conv_i8", "conv_i8", "conv_i8"),
+        (PowerOfTwo(6), PowerOfTwo(2), "conv_i8", "conv_i8", "conv_i8"),
+        (Binary(), U4, "conv_i8", "conv_i8", "conv_planes"),
+        (U8, Uniform(7, True), "conv_i8", "conv_i8", "conv_i8"),
+        (U8, S8, "conv_i16", "conv_i8", "conv_i8"),
+        (S8, Ternary(), "conv_i8", "conv_i8", "conv_i8"),
+        (U4, U8, "conv_i16", "conv_i16", "conv_i16"),  # weights up to 255
+        (PowerOfTwo(7), S4, "conv_i16", "conv_i16", "conv_i16"),  # -128 to 128
+        (Uniform(9, True), S4, "conv_i16", "conv_i16", "conv_i16"),
+    ],
+    ids=str,
+)
+def test_the_table(monkeypatch: pytest.MonkeyPatch, x: Coded, weight: Coded, avx2: str, avx512: str, neon: str) -> None:
+    for isa, family in (("avx2", avx2), ("avx512", avx512), ("neon", neon)):
+        monkeypatch.setattr(cost, "_isa", lambda *_, isa=isa: isa)
+        choice = choose(x, weight, SHAPE)
+        assert (choice.family, choice.form) == (family, cost.FORMS[family]), isa
+        assert "ps a product" in choice.reason
+
+
+def test_steps_that_fit_int16() -> None:
+    """2 * steps * 15 * 8 <= 32767: 136 is the last; two products of 255 and -128 do not fit at all, of 255 and -64 just do."""
+    assert short_steps(U4, S4) == 136
+    assert short_steps(S4, S4) == 136  # bytes 0 to 15
+    assert short_steps(U8, S8) == 0
+    assert short_steps(U8, Uniform(7, True)) == 1
+    assert short_steps(Binary(), Binary()) == 8191
