@@ -76,6 +76,14 @@ struct Sizes {
         blocks((w.out_c + 15) / 16) {}
 };
 
+/* Up to four bytes from byte `i` on. A copy of known size is one load; of another size a call. */
+uint32_t word_at(const uint8_t* row, int64_t i, int64_t bytes) {
+  uint32_t word = 0;
+  if (i + 4 <= bytes) std::memcpy(&word, row + i, 4);
+  else std::memcpy(&word, row + i, static_cast<size_t>(bytes - i));
+  return word;
+}
+
 /* The bytes of one plane of one output channel, (taps, bytes). Of a ternary code both planes are needed: a zero has no sign. */
 class PlaneReader {
  public:
@@ -137,11 +145,7 @@ void pack_words(const StoredWeights& w, uint32_t* out) {
       const uint8_t* row = reader.row(plane, o);
       uint32_t* to = out + (o / 16 * planes + plane) * n.taps * n.words * 16 + o % 16;
       for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes)
-        for (int64_t word = 0; word < n.words; ++word, to += 16) {
-          uint32_t bits = 0;
-          std::memcpy(&bits, row + 4 * word, static_cast<size_t>(std::min<int64_t>(4, n.bytes - 4 * word)));
-          *to = bits;
-        }
+        for (int64_t word = 0; word < n.words; ++word, to += 16) *to = word_at(row, 4 * word, n.bytes);
     }
 }
 
@@ -275,11 +279,7 @@ void tap_sums(const StoredWeights& w, int32_t* out) {
       const uint8_t* row = reader.row(plane, o);
       for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes) {
         int32_t ones = 0;
-        for (int64_t i = 0; i < n.bytes; i += 4) {
-          uint32_t bits = 0;
-          std::memcpy(&bits, row + i, static_cast<size_t>(std::min<int64_t>(4, n.bytes - i)));
-          ones += bf_popcount32(bits);
-        }
+        for (int64_t i = 0; i < n.bytes; i += 4) ones += bf_popcount32(word_at(row, i, n.bytes));
         int32_t& sum = out[(o / 16 * n.taps + tap) * 16 + o % 16];
         sum += codes.coefficient[plane] * ones + (plane == 0 ? codes.base * static_cast<int32_t>(n.channels) : 0);
       }

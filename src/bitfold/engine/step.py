@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, Ternary, Uniform
 from bitfold.ir.graph import TensorType
@@ -10,8 +10,7 @@ from bitfold.ir.graph import TensorType
 LANES = 16  # channel strides are rounded up to whole blocks of the kernels
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):  # a tuple: it is the key of every table of a plan
     """One form in which a value is held: f32, i32, i16 (codes), u8 (codes in bytes: see ``byte_base``), bits (packed
     codes) or sums (a conv's patch sums)."""
 

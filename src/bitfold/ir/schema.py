@@ -6,13 +6,16 @@ under "type". A tuple is an array.
 
 import dataclasses
 import reprlib
+from collections.abc import Callable
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, Union, get_args, get_origin
 
 from bitfold.errors import GraphError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+Check: TypeAlias = Callable[[Any], None]
 
 _ONLY = "{}"
 MAX_INT = 1 << 53  # integers beyond it are not exact in every JSON reader
@@ -53,19 +56,44 @@ def decode(data: Json, annotation: Any) -> Any:
 
 def check(value: Any, annotation: Any) -> None:
     """GraphError unless ``value`` and its fields have exactly the annotated types (so no lists, no NumPy scalars)."""
-    choice: Any = _choose(type(value), value, annotation)
-    if isinstance(value, tuple):
-        for item, kind in _with_annotations(value, choice):
-            check(item, kind)
-    elif dataclasses.is_dataclass(value):
-        cls: Any = type(value)
-        for name, hint in _hints(cls).items():
+    _checker(annotation)(value)
+
+
+@cache
+def _checker(annotation: Any) -> Check:
+    """``check`` for one annotation, looked up once: a graph has thousands of fields."""
+    known: dict[type, Check] = {}
+
+    def check_value(value: Any) -> None:
+        inside = known.get(type(value))
+        if inside is None:
+            inside = known[type(value)] = _check_inside(_choose(type(value), value, annotation))
+        inside(value)
+
+    return check_value
+
+
+def _check_inside(choice: Any) -> Check:
+    """Checks what a value of the right type holds."""
+    if get_origin(choice) is tuple:
+        return lambda value: _check_items(value, choice)
+    if not dataclasses.is_dataclass(choice):
+        return _check_number
+    fields = [(name, _checker(hint)) for name, hint in _hints(choice).items()]  # type: ignore[arg-type]
+
+    def check_fields(value: Any) -> None:
+        for name, check_field in fields:
             try:
-                check(getattr(value, name), hint)
+                check_field(getattr(value, name))
             except GraphError as error:
                 raise GraphError(f"{name}: {error}") from None
-    else:
-        _check_number(value)
+
+    return check_fields
+
+
+def _check_items(items: tuple[Any, ...], choice: Any) -> None:
+    for item, kind in _with_annotations(items, choice):
+        _checker(kind)(item)
 
 
 def _decode_tuple(data: list[Json], choice: Any) -> tuple[Any, ...]:
@@ -105,7 +133,7 @@ def _choose(key: Any, value: Any, annotation: Any) -> Any:
 
 
 def _with_annotations(items: Any, choice: Any) -> Any:
-    kinds = get_args(choice)
+    kinds = choice.__args__
     if kinds[-1] is Ellipsis:
         return [(item, kinds[0]) for item in items]
     if len(items) != len(kinds):
@@ -133,8 +161,9 @@ def _choices(annotation: Any) -> dict[str | type, Any]:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    hints = {f.name: f.type for f in dataclasses.fields(cls)}
+    assert not any(isinstance(hint, str) for hint in hints.values()), f"{cls.__name__} has annotations that are text"
+    return hints
 
 
 @cache
