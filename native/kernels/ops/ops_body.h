@@ -156,14 +156,18 @@ static void widen(const uint8_t* in, int16_t* out, int base, int c, int in_strid
         CODE* y = out + (size_t)p * out_stride + c0;                                                                       \
         if (q->alphabet) {                                                                                                 \
           for (int i = 0; i < n; ++i) y[i] = (CODE)q->alphabet[e[i]];                                                      \
-        } else if (n == 32) {                                                                                              \
-          for (int i = 0; i < 32; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                \
-        } else {                                                                                                           \
-          for (int i = 0; i < n; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                 \
-        }                                                                                                                  \
-      }                                                                                                                    \
-    }                                                                                                                      \
+        } else if (n == 32) {                                                                                               \
+          for (int i = 0; i < 32; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                 \
+        } else {                                                                                                            \
+          for (int i = 0; i < n; ++i) y[i] = (CODE)((int)e[i] + q->first);                                                  \
+        }                                                                                                                   \
+      }                                                                                                                     \
+    }                                                                                                                       \
   }
+
+/* Eight numbers, anywhere: the compiler makes of them what the instruction set has. */
+typedef float vector_f32 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t vector_i32 __attribute__((vector_size(32), aligned(4), may_alias));
 
 /* entries[i] = number of thresholds t with x[i] >= t, channels c0 .. c0 + n, counted from the top where descending. */
 #define BF_ENTRIES(NAME, T)                                                                                              \
@@ -172,27 +176,31 @@ static void widen(const uint8_t* in, int16_t* out, int base, int c, int in_strid
     if (q->levels <= BF_COUNT_LEVELS) {                                                                                  \
       const int row = (q->c + 15) / 16 * 16;                                                                             \
       const T* t = (const T*)q->thresholds + c0;                                                                         \
-      if (n == 32) {                                                                                                     \
-        for (int i = 0; i < 32; ++i) e[i] = x[i] >= t[i];                                                                \
-        for (int k = 1; k < count; ++k) {                                                                                \
-          for (int i = 0; i < 32; ++i) e[i] += x[i] >= t[(size_t)k * row + i];                                           \
+      for (int i0 = 0; i0 < n; i0 += 16, t += 16) {                                                                      \
+        const T* v = x + i0;                                                                                             \
+        uint32_t* to = e + i0;                                                                                           \
+        T padded[16] = {0};                                                                                              \
+        uint32_t counts[16];                                                                                             \
+        if (n - i0 < 16) v = (const T*)memcpy(padded, v, (size_t)(n - i0) * sizeof(T)), to = counts;                     \
+        const vector_##NAME v0 = *(const vector_##NAME*)v, v1 = *(const vector_##NAME*)(v + 8);                          \
+        vector_i32 c0 = {0}, c1 = {0};                                                                                   \
+        for (int k = 0; k < count; ++k) {                                                                                \
+          c0 -= v0 >= *(const vector_##NAME*)(t + (size_t)k * row); /* true is -1 */                                     \
+          c1 -= v1 >= *(const vector_##NAME*)(t + (size_t)k * row + 8);                                                  \
         }                                                                                                                \
-      } else {                                                                                                           \
-        for (int i = 0; i < n; ++i) {                                                                                    \
-          e[i] = 0;                                                                                                      \
-          for (int k = 0; k < count; ++k) e[i] += x[i] >= t[(size_t)k * row + i];                                        \
-        }                                                                                                                \
+        *(vector_i32*)to = c0;                                                                                           \
+        *(vector_i32*)(to + 8) = c1;                                                                                     \
+        if (n - i0 < 16) memcpy(e + i0, counts, (size_t)(n - i0) * 4);                                                   \
       }                                                                                                                  \
     } else {                                                                                                             \
-      for (int i = 0; i < n; ++i) {                                                                                      \
-        const T* t = (const T*)q->thresholds + (q->per_channel ? (size_t)(c0 + i) * count : 0);                          \
-        int low = 0, high = count; /* rows rise: t[k] <= x holds for a prefix; NaN gives 0 */                            \
-        while (low < high) {                                                                                             \
-          const int mid = (low + high) / 2;                                                                              \
-          if (x[i] >= t[mid]) low = mid + 1;                                                                             \
-          else high = mid;                                                                                               \
+      for (int i = 0; i < n; ++i) e[i] = 0;                                                                              \
+      /* The number lies in e[i] .. e[i] + left; rows rise: t[k] <= x holds for a prefix; NaN gives 0. No branches: all i side by side. */ \
+      for (int left = count, half; left > 0; left -= half) {                                                             \
+        half = (left + 1) / 2;                                                                                           \
+        for (int i = 0; i < n; ++i) {                                                                                    \
+          const T* t = (const T*)q->thresholds + (q->per_channel ? (size_t)(c0 + i) * count : 0);                        \
+          e[i] += x[i] >= t[e[i] + (uint32_t)half - 1] ? (uint32_t)half : 0;                                             \
         }                                                                                                                \
-        e[i] = (uint32_t)low;                                                                                            \
       }                                                                                                                  \
     }                                                                                                                    \
     if (q->descending) {                                                                                                 \

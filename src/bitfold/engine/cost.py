@@ -14,7 +14,7 @@ from bitfold.ir.encoding import Binary, Coded, Element, Float, PowerOfTwo, Terna
 # Picoseconds per product of two codes on one core, 3x3 convolutions of 64 to 256 channels: for one pair of bit planes, for int8 by how many
 # fours of channels may be summed in int16 (conv_i8.h: 0, one or two, more), and for int16.
 # AVX2 and scalar measured on a Zen 3 core; AVX-512 from the rates in docs/design.md; NEON counted (two vector operations a cycle, 2 GHz),
-# never timed. Only the ratio of a column matters.
+# never timed. Only the ratio of a column matters; channels that do not fill a kernel's unit (a word, a four) cost as if they did.
 PLANE_PAIR = {"scalar": 600.0, "neon": 6.0, "avx2": 3.0, "avx512": 0.55}
 INT8 = {
     "scalar": {"none": 5000.0, "few": 5000.0, "many": 5000.0},
@@ -78,14 +78,28 @@ def _plane_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
     if isinstance(x, PowerOfTwo) or isinstance(weight, PowerOfTwo) or max(x.planes, weight.planes) > MOST_PLANES:
         return {}
     isa = _isa("conv_planes", x.planes, shape)
-    return {"conv_planes": (x.planes * weight.planes * PLANE_PAIR[isa], f"{x.planes} x {weight.planes} bit planes ({isa})")}
+    cost = (
+        x.planes
+        * weight.planes
+        * PLANE_PAIR[isa]
+        * _whole(shape.in_channels, shape.groups, 32)
+        * _whole(shape.out_channels, shape.groups, 32)
+    )
+    return {"conv_planes": (cost, f"{x.planes} x {weight.planes} bit planes ({isa})")}
 
 
 def _int8_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
     if not fits_byte(x) or weight.min_code < -128 or weight.max_code > 127:
         return {}
     isa, steps = _isa("conv_i8", 0, shape), short_steps(x, weight)
-    return {"conv_i8": (INT8[isa]["many" if steps > 2 else "few" if steps else "none"], f"int8 ({isa})")}
+    cost = INT8[isa]["many" if steps > 2 else "few" if steps else "none"] * _whole(shape.in_channels, shape.groups, 4)
+    return {"conv_i8": (cost, f"int8 ({isa})")}
+
+
+def _whole(channels: int, groups: int, unit: int) -> float:
+    """How much more is computed because a kernel takes channels of a group by the unit."""
+    each = channels // groups
+    return (each + unit - 1) // unit * unit / each
 
 
 def short_steps(x: Coded, weight: Coded) -> int:
