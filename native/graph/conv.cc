@@ -10,7 +10,7 @@ constexpr int kLimit = 1 << 20;  // of kernel, stride, padding, dilation
 
 /* The constants that a step keeps; the arguments point into them. */
 struct Constants {
-  AlignedBuffer weights, tap_sums, outside, table, row_class, col_class, ascending;
+  AlignedBuffer weights, tap_sums, outside, excess, table, row_class, col_class, ascending;
   std::shared_ptr<AlignedBuffer> mul, patch_mul, neg, pos, shift_in, shift_out, threshold_f32, threshold_i32;
 };
 
@@ -78,6 +78,7 @@ Kind input_kind(Family family) {
     case Family::kConvI8: return Kind::kU8;
     case Family::kConvI16: return Kind::kI16;
     case Family::kConvF32: return Kind::kF32;
+    case Family::kAdderU8: return Kind::kU8;
   }
   throw std::invalid_argument("Conv: unknown kernel family");
 }
@@ -135,6 +136,18 @@ AlignedBuffer class_index(Array<int32_t> index, int size, size_t classes, const 
   return buffer;
 }
 
+/* adder_u8: uniform codes, one of them for the value 0, and sums that fit an int32. */
+void check_distance(const ConvSpec& s) {
+  const CodeFormat &a = s.x_format, &w = s.weights.format;
+  require(a.kind == CodeKind::kUniform && a.bits <= 8, "Conv: adder_u8 needs uniform activations of 1 to 8 bits");
+  require(s.weights.planes != nullptr && w.kind == CodeKind::kUniform && w.bits >= 1 && w.bits <= 16, "Conv: adder_u8 needs uniform weights");
+  require(s.x_zero >= a.min_code() && s.x_zero <= a.max_code(), "Conv: the zero point is not a code of the activations");
+  const double terms = static_cast<double>(s.weights.group_c) * s.kernel_h * s.kernel_w;
+  const int farthest = std::max(a.max_code() - w.min_code(), w.max_code() - a.min_code());
+  require(terms * farthest < 2147483648.0, "Conv: distances do not fit int32 accumulators");
+  require(s.patch_sums < 0, "Conv: adder_u8 has no patch sums");
+}
+
 /* What a byte of the input can be, and the row that stands for taps outside the image. */
 void set_bytes(const ConvSpec& s, ConvStep& k) {
   bf_byte_codes& bytes = k.args.in_bytes;
@@ -143,9 +156,10 @@ void set_bytes(const ConvSpec& s, ConvStep& k) {
   require(!f.linear() || std::min(0, f.min_code()) == k.x.min_code, "Conv: the encoding of the activations does not fit their bytes");
   bytes.base = k.x.min_code;
   bytes.max = std::min(255, f.max_code() - bytes.base);
-  const size_t fours = round_up(static_cast<size_t>(k.x.c / s.groups), 4);
-  k.constants.outside = AlignedBuffer(fours);
-  std::fill_n(k.constants.outside.as<uint8_t>(), fours, static_cast<uint8_t>(-bytes.base));
+  if (s.family == Family::kAdderU8) check_distance(s);
+  const size_t octets = round_up(static_cast<size_t>(k.x.c / s.groups), 8);
+  k.constants.outside = AlignedBuffer(octets);
+  std::fill_n(k.constants.outside.as<uint8_t>(), octets, static_cast<uint8_t>((s.family == Family::kAdderU8 ? s.x_zero : 0) - bytes.base));
   bytes.outside = k.constants.outside.as<uint8_t>();
 }
 
@@ -170,12 +184,19 @@ void set_input(const ConvSpec& s, ConvStep& k) {
 
 void set_weights(const ConvSpec& s, ConvStep& k) {
   Constants& c = k.constants;
-  const size_t size = packed_size(k.kernel.layout, s.weights);
+  StoredWeights weights = s.weights;
+  weights.x_format = s.x_format;
+  const size_t size = packed_size(k.kernel.layout, weights);
   c.weights = AlignedBuffer(size + kAlignment);
-  pack_weights(k.kernel.layout, s.weights, c.weights.data());
+  pack_weights(k.kernel.layout, weights, c.weights.data());
   k.args.weights = c.weights.data();
   if (s.family == Family::kConvI8) k.args.in_bytes.short_steps = short_steps(k.args.in_bytes.max, c.weights.as<int8_t>(), size);
-  if (s.family == Family::kConvI16 || s.family == Family::kConvF32) return;
+  if (s.family == Family::kAdderU8) {
+    c.excess = AlignedBuffer(round_up(static_cast<size_t>(s.weights.out_c), 16) * 4);
+    excess_sums(weights, c.excess.as<int32_t>());
+    k.args.excess = c.excess.as<int32_t>();
+  }
+  if (s.family == Family::kConvI16 || s.family == Family::kConvF32 || s.family == Family::kAdderU8) return;
   c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();

@@ -49,7 +49,8 @@ struct ConvSpec {
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
   StoredWeights weights;
   size_t weight_count = 0;                          /* elements (bytes or floats) behind `weights` */
-  CodeFormat x_format;                              /* conv_planes, conv_i8, patch sums */
+  CodeFormat x_format;                              /* conv_planes, conv_i8, adder_u8, patch sums */
+  int x_zero = 0;                                   /* adder_u8: the code of the value 0, read outside the image */
   Array<float> mul, table, patch_mul;               /* (out_c), (row classes, col classes, out_c), (out_c) */
   Array<int32_t> row_class, col_class;
   int activation = BF_ACT_NONE;

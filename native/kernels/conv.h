@@ -3,7 +3,7 @@
  * One image at a time, NHWC. Pixel (y, x) of the input starts at input + (y * in_w + x) * in_stride, counted in elements of the family's
  * type (float, int16_t, uint8_t) or in 32-bit words (packed codes). A Linear is a 1x1 conv over in_h = 1, in_w = batch rows.
  * The taps (i, j) of output (y, x) read (y * stride_h - pad_h + i * dilation_h, x * stride_w - pad_w + j * dilation_w); taps outside the image
- * are not valid and contribute nothing.
+ * are not valid and contribute nothing (but see adder_u8).
  *
  * A kernel computes output rows [y0, y1) and blocks [b0, b1) of 16 output channels; the outputs do not depend on how a caller cuts the
  * work. b0 is a multiple of the kernel's block_step. Kernels do not allocate and trust their arguments.
@@ -38,12 +38,12 @@ typedef struct bf_code_planes {
   int32_t coefficient[16];
 } bf_code_planes;
 
-/* A code held in a byte: code = byte + base, 0 <= byte <= max. The rest is of conv_i8, see there. */
+/* A code held in a byte: code = byte + base, 0 <= byte <= max. What stands outside the image: see conv_i8 and adder_u8. */
 typedef struct bf_byte_codes {
   int32_t base; /* -128 to 0 */
   int32_t max;  /* 1 to 255 */
-  int32_t short_steps;
-  const uint8_t* outside; /* in_c / groups rounded up to fours: bytes of value -base */
+  int32_t short_steps;    /* conv_i8 only, see there */
+  const uint8_t* outside; /* in_c / groups bytes rounded up to eights, each of the code 0 (conv_i8) or the zero point (adder_u8) */
 } bf_byte_codes;
 
 typedef struct bf_conv_args {
@@ -53,7 +53,8 @@ typedef struct bf_conv_args {
   const int32_t* tap_sums; /* [block][tap][16]: sum of the weight codes of one tap over its input channels; all but conv_i16 and conv_f32 */
   bf_code_planes in_planes;     /* conv_planes and patch_sum only */
   bf_code_planes weight_planes; /* conv_planes only */
-  bf_byte_codes in_bytes;       /* conv_i8 only */
+  bf_byte_codes in_bytes;       /* conv_i8 and adder_u8 only */
+  const int32_t* excess;        /* adder_u8 only: (lanes), see there */
   bf_epilogue epilogue;
 } bf_conv_args;
 

@@ -4,6 +4,7 @@
 
 #define KERNEL(name, isa, layout, step, refuses) \
   extern "C" void name(const bf_conv_args*, int32_t, int32_t, int32_t, int32_t);
+#include "kernels/adder_u8/kernels.inc"
 #include "kernels/conv_b1/kernels.inc"
 #include "kernels/conv_f32/kernels.inc"
 #include "kernels/conv_i16/kernels.inc"
@@ -31,6 +32,9 @@ constexpr ConvKernel kKernels[] = {
 #define FAMILY Family::kConvF32
 #include "kernels/conv_f32/kernels.inc"
 #undef FAMILY
+#define FAMILY Family::kAdderU8
+#include "kernels/adder_u8/kernels.inc"
+#undef FAMILY
 #undef KERNEL
 };
 
@@ -43,6 +47,7 @@ const char* family_name(Family family) {
     case Family::kConvI8: return "conv_i8";
     case Family::kConvI16: return "conv_i16";
     case Family::kConvF32: return "conv_f32";
+    case Family::kAdderU8: return "adder_u8";
   }
   return "?";
 }

@@ -35,6 +35,12 @@ const char* bf_needs_fours(const bf_conv_shape* s) {
   return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
 }
 
+const char* bf_needs_octets(const bf_conv_shape* s) {
+  if (s->groups == 1) return s->in_stride < (s->in_c + 7) / 8 * 8 ? "input stride has no room for whole groups of 8 channels" : nullptr;
+  if (s->in_c / s->groups % 8 != 0) return "input channels per group are not a multiple of 8";
+  return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
+}
+
 const char* bf_needs_blocks(const bf_conv_shape* s) {
   return s->groups != 1 && s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
 }

@@ -219,6 +219,26 @@ void pack_f32_from_codes(const StoredWeights& w, float* out) {
   });
 }
 
+/* The range of the activations' codes, to which the layout OCTETS clamps. */
+struct Range {
+  int32_t low, high;
+  explicit Range(const CodeFormat& x) : low(x.min_code()), high(x.max_code()) {}
+  int32_t clamp(int32_t code) const { return std::min(std::max(code, low), high); }
+};
+
+void pack_octets(const StoredWeights& w, uint8_t* out) {
+  const Sizes n(w);
+  const Range range(w.x_format);
+  CodeReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const int16_t* row = reader.row(o);
+    uint8_t* to = out + o / 8 * n.taps * n.bytes * 64 + o % 8 * 8;
+    for (int64_t tap = 0; tap < n.taps; ++tap)
+      for (int64_t c = 0; c < n.channels; ++c)
+        to[(tap * n.bytes + c / 8) * 64 + c % 8] = static_cast<uint8_t>(range.clamp(row[tap * n.bytes * 8 + c]) - range.low);
+  }
+}
+
 }  // namespace
 
 size_t packed_size(Layout layout, const StoredWeights& w) {
@@ -230,6 +250,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
     case Layout::kI8: return static_cast<size_t>(n.blocks * n.taps * n.fours * 64);
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
     case Layout::kF32: return static_cast<size_t>(n.blocks * n.taps * n.channels * 64);
+    case Layout::kOctets: return static_cast<size_t>(n.blocks * n.taps * n.bytes * 128);
   }
   return 0;
 }
@@ -241,6 +262,8 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
     throw std::invalid_argument("power-of-two weights need the layout I8, I16 or F32");
   if (layout == Layout::kI16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
     throw std::invalid_argument("unsigned 16-bit codes do not fit the layout I16");
+  if (layout == Layout::kOctets && (w.x_format.kind != CodeKind::kUniform || w.x_format.bits > 8))
+    throw std::invalid_argument("the layout OCTETS needs uniform activations of at most 8 bits");
   std::memset(out, 0, packed_size(layout, w));
   switch (layout) {
     case Layout::kWords: return pack_words(w, static_cast<uint32_t*>(out));
@@ -248,6 +271,7 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
     case Layout::kI8: return pack_i8(w, static_cast<int8_t*>(out));
     case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
     case Layout::kF32: return w.floats ? pack_f32(w, static_cast<float*>(out)) : pack_f32_from_codes(w, static_cast<float*>(out));
+    case Layout::kOctets: return pack_octets(w, static_cast<uint8_t*>(out));
   }
 }
 
@@ -284,6 +308,18 @@ void tap_sums(const StoredWeights& w, int32_t* out) {
         sum += codes.coefficient[plane] * ones + (plane == 0 ? codes.base * static_cast<int32_t>(n.channels) : 0);
       }
     }
+}
+
+void excess_sums(const StoredWeights& w, int32_t* out) {
+  const Sizes n(w);
+  const Range range(w.x_format);
+  CodeReader reader(w);
+  std::fill(out, out + n.blocks * 16, 0);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const int16_t* row = reader.row(o);
+    for (int64_t tap = 0; tap < n.taps; ++tap)
+      for (int64_t c = 0; c < n.channels; ++c) out[o] += std::abs(row[tap * n.bytes * 8 + c] - range.clamp(row[tap * n.bytes * 8 + c]));
+  }
 }
 
 }  // namespace bitfold

@@ -8,6 +8,8 @@
  *   I8             int8   [block][tap][ceil(Cg / 4)][16][4]
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
  *   F32            float  [block][tap][Cg][16]
+ *   OCTETS         uint8  [block][half][tap][ceil(Cg / 8)][8 output channels][8 input channels]: codes clamped to the range of the
+ *                         activations' codes, minus its lowest
  */
 #pragma once
 
@@ -18,7 +20,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI8, kI16, kF32 };
+enum class Layout { kWords, kBytes, kI8, kI16, kF32, kOctets };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -44,12 +46,14 @@ struct StoredWeights {
   CodeFormat format;
   const float* floats = nullptr;
   int32_t out_c = 0, group_c = 0, kernel_h = 1, kernel_w = 1; /* group_c = Cg */
+  CodeFormat x_format;                                        /* kOctets: of the activations, Uniform of up to 8 bits */
 };
 
 /* Bytes of the packed weights; a buffer of this size, 64-byte aligned, is filled by pack_weights. */
 size_t packed_size(Layout layout, const StoredWeights& weights);
 
-/* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16 coded ones (any), kF32 takes both (codes become floats).
+/* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16 and kOctets coded ones (any), kF32 takes both (codes
+ * become floats).
  * Throws std::invalid_argument where the layout cannot hold the weights. */
 void pack_weights(Layout layout, const StoredWeights& weights, void* out);
 
@@ -59,5 +63,8 @@ int32_t short_steps(int max_byte, const int8_t* weights, size_t size);
 /* [block][tap][16] sums of the codes of one tap over its input channels: bf_conv_args.tap_sums and S_w of the epilogue's table. */
 size_t tap_sums_count(const StoredWeights& weights); /* in int32 */
 void tap_sums(const StoredWeights& weights, int32_t* out);
+
+/* (out_c rounded up to 16): what clamping takes off the codes of each output channel, bf_conv_args.excess of adder_u8. */
+void excess_sums(const StoredWeights& weights, int32_t* out);
 
 }  // namespace bitfold

@@ -111,9 +111,9 @@ struct Call {
   std::vector<AlignedBuffer> keep;
   int64_t lanes = 0, pixels = 0;
 
-  void add_input(const Array& input, const Format& in_format);
-  void add_bytes(const CodeFormat& format);
-  void add_weights(const Array& weights, const Format& weight_format);
+  void add_input(const Array& input, const Format& in_format, const nb::dict& d);
+  void add_bytes(const CodeFormat& format, int outside);
+  void add_weights(const Array& weights, const Format& weight_format, const Format& in_format);
   void add_epilogue(const nb::dict& e);
   void* buffer(size_t bytes) {
     keep.emplace_back(bytes);
@@ -122,15 +122,17 @@ struct Call {
   void run(int row_parts, int block_parts) const;
 };
 
-void Call::add_bytes(const CodeFormat& format) {
+/* outside: the byte that stands for a tap outside the image. */
+void Call::add_bytes(const CodeFormat& format, int outside) {
   const int base = std::min(0, format.min_code()), max = format.max_code() - base;
   if (base < -128 || max > 255) refuse("activations do not fit bytes");
+  if (outside < 0 || outside > max) refuse("outside is not a byte of a code");
   args.in_bytes.base = base, args.in_bytes.max = max;
-  const size_t size = round_up(static_cast<size_t>(args.shape.in_c / args.shape.groups), 4);
-  args.in_bytes.outside = static_cast<uint8_t*>(std::memset(buffer(size), -base, size));
+  const size_t size = round_up(static_cast<size_t>(args.shape.in_c / args.shape.groups), 8);
+  args.in_bytes.outside = static_cast<uint8_t*>(std::memset(buffer(size), outside, size));
 }
 
-void Call::add_input(const Array& input, const Format& in_format) {
+void Call::add_input(const Array& input, const Format& in_format, const nb::dict& d) {
   const bf_conv_shape& s = args.shape;
   const int64_t count = static_cast<int64_t>(s.in_h) * s.in_w * s.in_stride, words = (s.in_c + 31) / 32;
   int32_t* sums = nullptr;
@@ -147,9 +149,9 @@ void Call::add_input(const Array& input, const Format& in_format) {
     return;
   }
   const CodeFormat format = code_format(in_format);
-  if (kernel->family == Family::kConvI8) {
+  if (kernel->family == Family::kConvI8 || kernel->family == Family::kAdderU8) {
     if (s.in_stride < s.in_c) refuse("in_stride is smaller than in_c");
-    add_bytes(format);
+    add_bytes(format, d.contains("outside") ? nb::cast<int>(d["outside"]) : -std::min(0, format.min_code()));
     args.input = data_of<uint8_t>(input, count, "input");
     find_patch_sum_u8(kernel->isa)(&s, args.in_bytes.base, static_cast<const uint8_t*>(args.input), sums, 0, s.out_h);
     return;
@@ -161,7 +163,7 @@ void Call::add_input(const Array& input, const Format& in_format) {
   find_patch_sum_bits(kernel->isa)(&s, &args.in_planes, static_cast<const uint32_t*>(args.input), sums, 0, s.out_h);
 }
 
-void Call::add_weights(const Array& weights, const Format& weight_format) {
+void Call::add_weights(const Array& weights, const Format& weight_format, const Format& in_format) {
   const bf_conv_shape& s = args.shape;
   StoredWeights w;
   w.out_c = s.out_c, w.group_c = s.in_c / s.groups, w.kernel_h = s.kernel_h, w.kernel_w = s.kernel_w;
@@ -177,11 +179,17 @@ void Call::add_weights(const Array& weights, const Format& weight_format) {
     tap_sums(w, sums);
     args.tap_sums = sums;
   }
+  if (kernel->family == Family::kAdderU8) w.x_format = code_format(in_format);
   const size_t size = packed_size(kernel->layout, w);
   void* packed = buffer(size);
   pack_weights(kernel->layout, w, packed);
   if (kernel->layout == Layout::kI8) args.in_bytes.short_steps = short_steps(args.in_bytes.max, static_cast<int8_t*>(packed), size);
   args.weights = packed;
+  if (kernel->family == Family::kAdderU8) {
+    int32_t* excess = static_cast<int32_t*>(buffer(static_cast<size_t>(lanes) * 4));
+    excess_sums(w, excess);
+    args.excess = excess;
+  }
 }
 
 void Call::add_epilogue(const nb::dict& d) {
@@ -250,8 +258,8 @@ Call make_call(const std::string& name, const std::vector<int>& shape, const Arr
   if (const char* why = call.kernel->refuses(&call.args.shape)) refuse(name + " does not serve this shape: " + why);
   call.pixels = static_cast<int64_t>(call.args.shape.out_h) * call.args.shape.out_w;
   call.lanes = static_cast<int64_t>(round_up(static_cast<size_t>(call.args.shape.out_c), 16));
-  call.add_input(input, in_format);
-  call.add_weights(weights, weight_format);
+  call.add_input(input, in_format, epilogue);
+  call.add_weights(weights, weight_format, in_format);
   call.add_epilogue(epilogue);
   return call;
 }

@@ -68,6 +68,7 @@ class Plan:
         padding: Pair,
         dilation: Pair,
         groups: int,
+        x_zero: int = 0,
         out_i32: int = -1,
         out_f32: int = -1,
         out_bits: int = -1,

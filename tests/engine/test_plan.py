@@ -118,6 +118,55 @@ def test_steps(message: str) -> None:
     assert message.split(" (neg")[0] in str(caught.value)
 
 
+def adder(**changes: Any) -> Any:
+    """A valid 3x3 distance 16 -> 16 of 4-bit codes, changed."""
+    plan = new_plan()
+    min_code = changes.pop("min_code", 0)
+    source, x = plan.value("i16", (4, 4, 16), 16, 0), plan.value("u8", (4, 4, 16), 16, 1 << 13, min_code=min_code)
+    plan.input(source, "i16")
+    plan.convert(source, x)
+    width = ("uniform", 4, False, 0)
+    arguments = {"weights": np.zeros(4 * 16 * 9 * 2, np.uint8), "weight_format": width, "x_format": width, "family": "adder_u8"}
+    return conv(plan, x, plan.value("f32", (4, 4, 16), 16, 1 << 14), **(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_format": ("power_of_two", 2, False, 0)}, "uniform activations of 1 to 8 bits"),
+        ({"x_format": ("uniform", 9, False, 0)}, "uniform activations of 1 to 8 bits"),
+        ({"x_format": ("uniform", 4, True, 0)}, "does not fit their bytes"),
+        ({"min_code": -8}, "does not fit their bytes"),
+        ({"min_code": -129}, "min_code is not a code"),
+        ({"x_zero": 16}, "zero point is not a code"),
+        ({"x_zero": -1}, "zero point is not a code"),
+        ({"weight_format": ("ternary", 1, False, 0)}, "needs uniform weights"),
+        ({"weights": np.zeros(16 * 16 * 9, F32), "weight_format": None}, "needs uniform weights"),
+        ({"weights": np.zeros(100, np.uint8)}, "weights have 100 elements"),
+        ({"patch_sums": 0}, "no patch sums"),
+        ({"family": "conv_i16"}, "does not read"),
+    ],
+)
+def test_distances(changes: dict[str, Any], message: str) -> None:
+    assert adder()[0].startswith("adder_u8")  # valid as it stands
+    with pytest.raises(ValueError, match=message):
+        adder(**changes)
+
+
+def test_distances_beyond_int32() -> None:
+    plan = new_plan(1 << 26)
+    channels = 1 << 20
+    source, x, y = (
+        plan.value(kind, (1, 1, c), c, at) for kind, c, at in (("i16", channels, 0), ("u8", channels, 1 << 23), ("i32", 16, 1 << 25))
+    )
+    plan.input(source, "i16")
+    plan.convert(source, x)
+    wide = {"weights": np.zeros(channels * 2, np.uint8), "weight_format": ("uniform", 16, True, 0), "x_format": ("uniform", 8, False, 0)}
+    shape = {"weight_shape": (1, channels, 1, 1), "padding": (0, 0), "out_f32": -1, "out_i32": y, "family": "adder_u8"}
+    with pytest.raises(ValueError, match="do not fit int32"):
+        conv(plan, x, y, **wide, **shape)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -118,16 +118,24 @@ class _Builder:
 
     # ---- operations ---------------------------------------------------------------------------------------------------------
 
-    def weight(self, x: Element, shape: tuple[int, ...]) -> str:
+    def weight(self, x: Element, shape: tuple[int, ...], metric: str) -> str:
+        if metric == ops.DISTANCE:
+            assert isinstance(x, Uniform)
+            wider = [bits for bits in range(1, 11) if Uniform(bits, x.signed).min_code <= x.zero_point <= Uniform(bits, x.signed).max_code]
+            near = Uniform(int(self.rng.choice(wider)), x.signed, x.scale, x.zero_point)
+            return self.constant(Constant.from_codes(self.rng.choice(near.alphabet(), shape), near))
         if isinstance(x, Float) and self.rng.integers(3):
             return self.floats(*shape)
         encoding = random_encoding(self.rng)
         return self.constant(Constant.from_codes(self.rng.choice(encoding.alphabet(), shape), encoding))
 
-    def epilogue(self, weight: str, x: Element) -> ops.Epilogue | None:
+    def metric(self, x: Element) -> str:
+        return ops.DISTANCE if isinstance(x, Uniform) and x.bits <= 8 and self.rng.integers(2) else ops.PRODUCT
+
+    def epilogue(self, weight: str, x: Element, metric: str) -> ops.Epilogue | None:
         constant = self.constants[weight]
         out = constant.type.shape[0]
-        exact = not isinstance(x, Float) and not isinstance(constant.type.element, Float)
+        exact = metric == ops.PRODUCT and not isinstance(x, Float) and not isinstance(constant.type.element, Float)
         if self.rng.integers(3) == 0:
             return None
         extra = {name: self.maybe(self.floats, out) for name in ("patch_mul", "weight_mul", "tap_mul")} if exact else {}
@@ -143,7 +151,8 @@ class _Builder:
         for size, pad, step in ((height, padding[0], dilation[0]), (width, padding[1], dilation[1])):
             fitting = [k for k in (1, 2, 3, 3, 3, 5) if step * (k - 1) < size + 2 * pad]
             kernel.append(int(self.rng.choice(fitting)))
-        weight = self.weight(x.element, (out, channels // groups, *kernel))
+        metric = self.metric(x.element)
+        weight = self.weight(x.element, (out, channels // groups, *kernel), metric)
         self.put(
             ops.Conv,
             x=name,
@@ -152,12 +161,14 @@ class _Builder:
             padding=padding,
             dilation=dilation,
             groups=groups,
-            epilogue=self.epilogue(weight, x.element),
+            metric=metric,
+            epilogue=self.epilogue(weight, x.element, metric),
         )
 
     def linear(self, name: str, x: TensorType) -> None:
-        weight = self.weight(x.element, (self.channels(), x.shape[0]))
-        self.put(ops.Linear, x=name, weight=weight, epilogue=self.epilogue(weight, x.element))
+        metric = self.metric(x.element)
+        weight = self.weight(x.element, (self.channels(), x.shape[0]), metric)
+        self.put(ops.Linear, x=name, weight=weight, metric=metric, epilogue=self.epilogue(weight, x.element, metric))
 
     def quantize(self, name: str, x: TensorType) -> None:
         encoding = random_encoding(self.rng)

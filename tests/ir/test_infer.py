@@ -12,6 +12,7 @@ from bitfold.ir.interpreter import OPERATIONS
 
 IMAGE, VECTOR = TensorType((4, 6, 6), Float()), TensorType((8,), Float())
 CODES, SIGNS = TensorType((4, 6, 6), Binary()), TensorType((8,), Binary())
+BYTES = TensorType((8,), Uniform(8, False))
 
 
 def floats(*shape: int) -> Constant:
@@ -121,6 +122,29 @@ WRONG = {
         W48 | {"v": codes(3, 3)},
         {"x": SIGNS},
         "Linear 'b': x is int32",
+    ),
+    "metric": ((linear(metric="l2"),), W48, {"x": SIGNS}, "metric is 'l2'; allowed: 'product' or 'distance'"),
+    "distance of floats": ((linear(metric="distance"),), {"w": floats(3, 8)}, {"x": VECTOR}, "x is float32 but the metric is 'distance'"),
+    "distance of signs": ((linear(metric="distance"),), W48, {"x": SIGNS}, "allowed: Uniform codes of 1 to 8 bits"),
+    "distance of 9 bits": ((linear(metric="distance"),), W48, {"x": TensorType((8,), Uniform(9, False))}, "x is 9-bit Uniform codes"),
+    "distance to signs": ((linear(metric="distance"),), W48, {"x": BYTES}, "weight is Binary codes but the metric is 'distance'"),
+    "distance of zero points": (
+        (linear(metric="distance"),),
+        {"w": codes(3, 8, encoding=Uniform(2, True, 1.0, -2))},
+        {"x": BYTES},
+        "has the zero point -2 but x has 0",
+    ),
+    "distance with patch sums": (
+        (linear(metric="distance", epilogue=ops.Epilogue(patch_mul="v")),),
+        {"w": codes(3, 8, encoding=Uniform(2, True)), "v": floats(3)},
+        {"x": BYTES},
+        "epilogue.patch_mul is 'v' but the metric is 'distance'",
+    ),
+    "distance bound": (
+        (linear(metric="distance"),),
+        {"w": codes(1, 1 << 16, encoding=Uniform(16, True))},
+        {"x": TensorType((1 << 16,), Uniform(8, True))},
+        "accumulators up to",
     ),
     "accumulator bound": (
         (linear(),),

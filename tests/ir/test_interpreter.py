@@ -280,3 +280,31 @@ def test_inputs_are_checked():
 def test_empty_batch():
     graph = one_node(ops.Abs(name="n", output="y", x="x"), {"x": TensorType((2,), Float())}, {})
     assert interpret(graph, np.zeros((0, 2), np.float32)).shape == (0, 2)
+
+
+def test_distance_of_published_codes():
+    """Activations of 4 bits; weights of 4 bits have twice their step, so their codes are doubled: the sum is 101."""
+    x = np.array([[0, 11, 10, 15, 0, 6, 4, 8, 15]], np.uint8)
+    weight = Constant.from_codes(2 * np.array([[2, 6, -3, -6, 2, -4, 5, 6, -5]]), Uniform(5, True))
+    node = ops.Linear(name="fc", output="y", x="x", weight="w", metric=ops.DISTANCE)
+    assert interpret(one_node(node, {"x": TensorType((9,), Uniform(4, False))}, {"w": weight}), x).tolist() == [[-101]]
+
+
+def test_distance_is_that_of_the_values_with_zeros_around(rng):
+    """The definition, in float64 values, with a loop over everything but samples; a tap outside the image costs |w|."""
+    for _ in range(20):
+        kind = Uniform(int(rng.integers(2, 9)), bool(rng.integers(2)))
+        step = float(2.0 ** rng.integers(-6, 1))
+        kind = Uniform(kind.bits, kind.signed, step, int(rng.integers(kind.min_code, kind.max_code + 1)))
+        groups, stride, padding, dilation = int(rng.integers(1, 3)), (int(rng.integers(1, 3)), 1), (1, int(rng.integers(3))), (1, 2)
+        x, w = (rng.integers(kind.min_code, kind.max_code + 1, shape) for shape in ((2, 2 * groups, 5, 6), (2 * groups, 2, 2, 3)))
+        node = ops.Conv(
+            name="c", output="y", x="x", weight="w", stride=stride, padding=padding, dilation=dilation, groups=groups, metric=ops.DISTANCE
+        )
+        got = interpret(one_node(node, {"x": TensorType(x.shape[1:], kind)}, {"w": Constant.from_codes(w, kind)}), x)
+        image = np.pad(values(kind, x), ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+        weight = values(kind, w)
+        for o, r, c in np.ndindex(got.shape[1:]):
+            first = o // 2 * 2
+            patch = image[:, first : first + 2, r * stride[0] : r * stride[0] + 2, c : c + 5 : 2]
+            assert np.array_equal(step * got[:, o, r, c], -np.abs(weight[o] - patch).sum(axis=(1, 2, 3))), (kind, node)

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from tests.ir.graphs import graphs
 
 from bitfold.ir import ops
-from bitfold.ir.encoding import Binary, Float, PowerOfTwo
+from bitfold.ir.encoding import Binary, Float, PowerOfTwo, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.summary import summarize
 
@@ -62,3 +62,12 @@ def test_table_is_plain_aligned_text():
     assert text.isascii() and "stem" in lines[2] and "7,776" in lines[2]
     assert "1x1: 1,296, 1x3: 180, 32x32: 7,776" in text
     assert "BOPs 1,836, FLOPs 7,776" in text
+
+
+def test_distances_are_counted_apart():
+    weight = Constant.from_codes(np.ones((5, 8), int), Uniform(4, True))
+    node = ops.Linear(name="fc", output="y", x="x", weight="w", metric=ops.DISTANCE)
+    summary = summarize(Graph({"x": TensorType((8,), Uniform(4, False))}, (node,), ("y",), {"w": weight}))
+    assert (summary.additions, summary.macs, summary.bops, summary.flops) == (2 * 5 * 8, {}, 0, 0)
+    assert (summary.rows[0].activation_bits, summary.rows[0].weight_bits) == (4, 4)
+    assert "additions of distances: 80" in str(summary) and "additions" not in str(summarize(network()))

@@ -27,6 +27,7 @@ class Case:
     in_format: Format = FLOAT
     weight_format: Format = FLOAT
     epilogue: dict[str, Any] = field(default_factory=dict)
+    outside: int | None = None  # adder_u8: the code outside the image
 
     def run(self, core: Any, kernel: str, row_parts: int = 1, block_parts: int = 1) -> dict[str, np.ndarray]:
         args = (self.shape, self.input, self.weights, self.in_format, self.weight_format, self.epilogue)
@@ -125,10 +126,23 @@ def random_case(
         else:
             weights = rng.standard_normal(wshape).astype(np.float32)
             case = Case([*g, stride], x, weights, data, weights)
+    elif family == "adder_u8":
+        case = adder_case(rng, g, stride)
     else:
         case = coded_case(rng, family, g, stride)
-    case.epilogue = random_epilogue(rng, case, family)
+    case.epilogue |= random_epilogue(rng, case, family)
     return case
+
+
+def adder_case(rng: np.random.Generator, g: list[int], stride: int) -> Case:
+    """Bytes of uniform codes; the weights' range may be wider than the activations'. Outside the image any code may stand."""
+    h, w, cin, cout, kh, kw, *_, groups = g
+    ea = Uniform(int(rng.choice([1, 2, 3, 4, 4, 7, 8, 8, 8])), bool(rng.integers(2)))
+    ew = Uniform(ea.bits, ea.signed) if rng.random() < 0.5 else Uniform(int(rng.integers(1, 11)), bool(rng.integers(2)))
+    x, codes = random_codes(rng, ea, (h, w, cin)), random_codes(rng, ew, (cout, cin // groups, kh, kw))
+    data = padded_rows((x - ea.min_code).astype(np.uint8), stride, np.array(0xA5))
+    outside = int(rng.integers(1 << ea.bits))
+    return Case([*g, stride], x, codes, data, pack(codes, ew), format_of(ea), format_of(ew), {"outside": outside}, outside + ea.min_code)
 
 
 def coded_case(rng: np.random.Generator, family: str, g: list[int], stride: int) -> Case:
@@ -175,7 +189,7 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
         rows, columns = (int(v) for v in rng.integers(1, 4, 2))
         e.update(mul=floats(cout), table=floats(rows, columns, cout))
         e.update(row_class=rng.integers(0, rows, oh).astype(np.int32), col_class=rng.integers(0, columns, ow).astype(np.int32))
-        if family != "conv_f32" and rng.random() < 0.5:
+        if family not in ("conv_f32", "adder_u8") and rng.random() < 0.5:
             e["patch_mul"] = floats(cout)
     if rng.random() < 0.4:
         e["residual"] = floats(oh * ow, cout, odd=0.05)
@@ -186,7 +200,8 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
     if rng.random() < 0.6:
         e["ascending"] = rng.integers(0, 1 << 16, (cout + 15) // 16).astype(np.uint16)
         if family != "conv_f32" and rng.random() < 0.4:
-            e["threshold_i32"] = rng.integers(-20, 20, cout).astype(np.int32)
+            low = 0 if case.outside is None else -int(np.abs(case.w).max() * case.w[0].size)  # distances are negative and large
+            e["threshold_i32"] = (low + rng.integers(-20, 20, cout)).astype(np.int32)
         else:
             e["threshold_f32"] = floats(cout, odd=0.1)
     return e
@@ -203,6 +218,19 @@ def taps(case: Case) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndar
             ix = np.arange(ow) * sw - pw + j * dw
             columns = np.flatnonzero((ix >= 0) & (ix < w))
             yield i, j, rows, columns, iy[rows], ix[columns]
+
+
+def reference_distances(case: Case) -> np.ndarray:
+    """D of adder_u8, int64 (OH, OW, O): all taps, those outside the image with the code that stands there."""
+    cout, kh, kw, sh, sw, ph, pw, dh, dw, groups = case.shape[3:13]
+    (oh, ow), per_in = case.out_size, case.w.shape[1]
+    padded = np.pad(case.x, ((ph, ph), (pw, pw), (0, 0)), constant_values=case.outside)
+    d = np.zeros((oh, ow, groups, cout // groups), dtype=np.int64)
+    for i, j in np.ndindex(kh, kw):
+        patch = padded[i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+        patch = patch.reshape(oh, ow, groups, 1, per_in)
+        d -= np.abs(case.w[:, :, i, j].reshape(groups, -1, per_in) - patch).sum(axis=-1)
+    return d.reshape(oh, ow, cout)
 
 
 def reference_sums(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +257,8 @@ def reference_outputs(case: Case) -> dict[str, np.ndarray]:
     """What ``conv_run`` returns, without padding lanes: i32, f32 as (pixels, O); bits as booleans (pixels, O)."""
     e, cout, (oh, ow) = case.epilogue, case.shape[3], case.out_size
     d, s = reference_sums(case)
+    if case.outside is not None:
+        d = reference_distances(case)
     f32 = np.float32
     v = d.astype(f32)
     with np.errstate(all="ignore"):

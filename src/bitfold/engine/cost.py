@@ -30,7 +30,7 @@ MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 class Choice:
     """A kernel family, the form in which it reads activations, and why it was taken."""
 
-    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32
+    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32 | adder_u8
     form: str  # bits | u8 | i16 | f32
     reason: str
 
@@ -43,6 +43,9 @@ class Shape:
     out_channels: int
     kernel: tuple[int, int]
     groups: int
+
+
+DISTANCE = Choice("adder_u8", "u8", "L1 distance of codes")  # of every pair of encodings that inference allows
 
 
 def code_format(encoding: Coded) -> tuple[str, int, bool, int]:

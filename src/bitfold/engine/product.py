@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bitfold import _core
-from bitfold.engine.cost import Choice, Shape, choose, code_format
+from bitfold.engine.cost import DISTANCE, Choice, Shape, choose, code_format
 from bitfold.engine.fuse import Product
 from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
 from bitfold.ir import ops
@@ -21,7 +21,7 @@ def as_conv(node: ops.Conv | ops.Linear) -> ops.Conv:
     """A Linear is the 1x1 convolution of a 1x1 image."""
     if isinstance(node, ops.Conv):
         return node
-    return ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, epilogue=node.epilogue)
+    return ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, metric=node.metric, epilogue=node.epilogue)
 
 
 def weight_shape(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, int, int]:
@@ -30,6 +30,8 @@ def weight_shape(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, i
 
 
 def choice_for(graph: Graph, node: ops.Conv | ops.Linear) -> Choice:
+    if node.metric == ops.DISTANCE:
+        return DISTANCE
     conv, shape = as_conv(node), weight_shape(graph, node)
     x, weight = graph.types[node.x].element, graph.constants[node.weight].type.element
     return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups))
@@ -93,6 +95,7 @@ def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) 
         "weight_shape": weight_shape(graph, node),
         "weight_format": code_format(coded) if isinstance(coded, Coded) else None,
         "x_format": code_format(x) if isinstance(x, Coded) and choice.form in ("bits", "u8") else None,
+        "x_zero": x.zero_point if isinstance(x, Uniform) and node.metric == ops.DISTANCE else 0,
         "stride": conv.stride,
         "padding": conv.padding,
         "dilation": conv.dilation,

@@ -24,6 +24,7 @@ MAX_ELEMENTS = 1 << 31  # of one value (a sample) or constant
 MAX_NODES = 1 << 14
 MAX_NAME = 512  # characters
 MAX_STEP = 1 << 16  # kernel, stride, dilation
+MAX_DISTANCE_BITS = 8  # of activations whose L1 distance to weights is taken: engines hold them as bytes
 MAX_PADDING = 1 << 10  # so that a padded copy of a small image stays small
 
 
@@ -241,13 +242,35 @@ def _largest(element: Coded) -> int:
     return max(-element.min_code, element.max_code)
 
 
+def _farthest(x: Coded, weight: Coded) -> int:
+    """The largest |c_w - c_a|."""
+    return max(x.max_code - weight.min_code, weight.max_code - x.min_code)
+
+
+def _check_distance(s: _Scope, x: Element, weight: Element) -> None:
+    """Distances of codes are distances of values only if both have one scale (which epilogues hold) and one code of the value 0."""
+    if not isinstance(x, Uniform) or x.bits > MAX_DISTANCE_BITS:
+        got = f"{x.bits}-bit Uniform codes" if isinstance(x, Uniform) else _kind(x)
+        raise s.error("x", f"is {got} but the metric is {ops.DISTANCE!r}", f"Uniform codes of 1 to {MAX_DISTANCE_BITS} bits")
+    if not isinstance(weight, Uniform):
+        raise s.error("weight", f"is {_kind(weight)} but the metric is {ops.DISTANCE!r}", "Uniform codes")
+    if weight.zero_point != x.zero_point:
+        got = f"has the zero point {weight.zero_point} but x has {x.zero_point} and the metric is {ops.DISTANCE!r}"
+        raise s.error("weight", got, "equal zero points")
+
+
 def _levels(encoding: Coded) -> int:
     return 1 << encoding.bits if isinstance(encoding, Uniform) else len(encoding.alphabet())
 
 
 def _core(s: _Scope, taps: int, out_channels: int) -> Element:
-    """Element type of Conv and Linear: the product of x and weight with ``taps`` terms, and the epilogue."""
+    """Element type of Conv and Linear: the sum over x and weight with ``taps`` terms, and the epilogue."""
     x, weight = s.types[s.node.x].element, s.constants[s.node.weight].type.element
+    if s.node.metric not in (ops.PRODUCT, ops.DISTANCE):
+        raise s.error("metric", f"is {short(s.node.metric)}", f"{ops.PRODUCT!r} or {ops.DISTANCE!r}")
+    distance = s.node.metric == ops.DISTANCE
+    if distance:
+        _check_distance(s, x, weight)
     if isinstance(x, Accumulator):
         raise s.error("x", "is int32", "float32 or codes; insert Quantize or Affine")
     if isinstance(weight, Accumulator):
@@ -260,10 +283,14 @@ def _core(s: _Scope, taps: int, out_channels: int) -> Element:
         name = getattr(epilogue, field)
         if name is not None and not exact and field not in ("mul", "bias"):
             raise s.error(f"epilogue.{field}", f"is {name!r} but x is {_kind(x)}", "None unless x and weight both have codes")
+        if name is not None and distance and field not in ("mul", "bias"):
+            raise s.error(
+                f"epilogue.{field}", f"is {name!r} but the metric is {ops.DISTANCE!r}", "None: distances have no offsets to correct"
+            )
         s.floats(f"epilogue.{field}", name, (out_channels,))
     if not exact:
         return Float()
-    bound = taps * _largest(x) * _largest(weight)  # type: ignore[arg-type]
+    bound = taps * (_farthest(x, weight) if distance else _largest(x) * _largest(weight))  # type: ignore[arg-type]
     if bound >= 1 << 31:
         raise s.error("weight", f"and x make accumulators up to {bound}", "less than 2^31; use fewer bits or channels")
     return Float() if epilogue is not None else Accumulator(bound)

@@ -83,7 +83,7 @@ def _conv(node: ops.Conv, graph: Graph, x: Array) -> Array:
 
 def _linear(node: ops.Linear, graph: Graph, x: Array) -> Array:
     """A 1x1 convolution whose pixels are the samples of the batch."""
-    conv = ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, epilogue=node.epilogue)
+    conv = ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, metric=node.metric, epilogue=node.epilogue)
     return _product(conv, graph, x.T[None, :, None, :], _weight(graph, node.weight)[:, :, None, None])[0, :, 0, :].T
 
 
@@ -94,7 +94,11 @@ def _weight(graph: Graph, name: str) -> Array:
 
 def _product(conv: ops.Conv, graph: Graph, x: Array, weight: Array) -> Array:
     exact = x.dtype != np.float32 and weight.dtype != np.float32
-    total = _exact_taps(conv, x, weight) if exact else _float_taps(conv, x, weight.astype(np.float32))
+    if conv.metric == ops.DISTANCE:
+        zero: Any = graph.types[conv.x].element
+        total = _distances(conv, x.astype(np.int32) - zero.zero_point, weight.astype(np.int32) - zero.zero_point)
+    else:
+        total = _exact_taps(conv, x, weight) if exact else _float_taps(conv, x, weight.astype(np.float32))
     if conv.epilogue is None:
         return total.astype(np.int32) if exact else total
     return _epilogue(conv, conv.epilogue, graph, x, weight, total)
@@ -124,6 +128,21 @@ def _exact_taps(conv: ops.Conv, x: Array, weight: Array) -> Array:
         n, _, rows, columns = pixels.shape
         total = total + weight[:, :, :, kh, kw] @ pixels.reshape(n, groups, -1, rows * columns)
     return total.reshape(n, out_channels, rows, columns).astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _distances(conv: ops.Conv, x: Array, weight: Array) -> Array:
+    """-(sum of |w - x| over all taps), int32 (N, O, OH, OW); x and weight count from the zero point, so a tap outside reads 0."""
+    out_channels, group_channels, *kernel = weight.shape
+    weight = weight.reshape(conv.groups, -1, group_channels, *kernel, 1)
+    total: Any = None
+    for kh, kw, pixels in _taps(conv, x, tuple(kernel)):
+        n, _, rows, columns = pixels.shape
+        pixels = pixels.reshape(n, conv.groups, group_channels, 1, rows * columns)
+        if total is None:
+            total = np.zeros((n, conv.groups, out_channels // conv.groups, rows * columns), dtype=np.int32)
+        for sample, channel in np.ndindex(n, group_channels):  # one term of the sum at a time: no array is larger than the output
+            total[sample] -= np.abs(weight[:, :, channel, kh, kw] - pixels[sample, :, channel])
+    return total.reshape(n, out_channels, rows, columns)  # type: ignore[no-any-return]
 
 
 def _float_taps(conv: ops.Conv, x: Array, weight: Array) -> Array:

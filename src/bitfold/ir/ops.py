@@ -11,6 +11,9 @@ float64, and rounded once to float32):
     y = fma(mul, D, T)                               without patch_mul
     y = fma(mul, D, fma(patch_mul, S_a, T))          S_a = sum of c_a over valid taps of the output channel's group
 
+With ``metric="distance"`` (AdderNet) D is the negative L1 distance of codes, over all taps: D = -(sum of |c_w - c_a|), where a tap
+outside the image reads the code of the value 0, x's zero point.
+
 If x is float32 the sum runs over (tap row, tap column, channel) with one fma a step from +0.0, skipping taps outside the image;
 coded weights then count as their codes (scales live in the epilogue).
 """
@@ -21,6 +24,7 @@ from typing import ClassVar, TypeAlias
 from bitfold.ir.encoding import Coded
 
 Pair: TypeAlias = tuple[int, int]
+PRODUCT, DISTANCE = "product", "distance"  # what a Conv or Linear sums over its taps
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Conv(Node):
     padding: Pair = (0, 0)  # symmetric; padded taps are not valid taps
     dilation: Pair = (1, 1)
     groups: int = 1
+    metric: str = PRODUCT  # or DISTANCE: both x and weight Uniform, with one zero point
     epilogue: Epilogue | None = None
 
 
@@ -66,6 +71,7 @@ class Linear(Node):
     CONSTANTS = ("weight",)
     x: str
     weight: str
+    metric: str = PRODUCT
     epilogue: Epilogue | None = None
 
 

@@ -1,4 +1,4 @@
-"""What a graph costs: bits, parameters, multiply-accumulates by bit pair, bytes in the file."""
+"""What a graph costs: bits, parameters, multiply-accumulates by bit pair, additions of distances, bytes in the file."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BitPair = tuple[int, int]  # bits of the activations, bits of the weights; 32 is
 
 @dataclass(frozen=True)
 class Row:
-    """One node. ``macs`` is 0 and the bits are None unless it is a Conv or Linear."""
+    """One node. ``macs`` and ``additions`` are 0 and the bits are None unless it is a Conv or Linear."""
 
     name: str
     op: str
@@ -24,6 +24,7 @@ class Row:
     parameters: int  # elements of the constants that no earlier node has
     macs: int  # per sample; taps in the padding count, as in the literature
     size_bytes: int  # of the same constants in the file
+    additions: int = 0  # of a distance, per sample: two for each |w - a|, as in the literature
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,14 @@ class Summary:
         """Multiply-accumulates of a sample by (activation bits, weight bits), fewest bits first."""
         total: Counter[BitPair] = Counter()
         for row in self.rows:
-            if row.activation_bits is not None and row.weight_bits is not None:
+            if row.activation_bits is not None and row.weight_bits is not None and row.macs:
                 total[row.activation_bits, row.weight_bits] += row.macs
         return dict(sorted(total.items()))
+
+    @property
+    def additions(self) -> int:
+        """Of a sample, in layers that take distances; in none of the other counts."""
+        return sum(row.additions for row in self.rows)
 
     @property
     def bops(self) -> int:
@@ -76,11 +82,13 @@ class Summary:
         ]
         text.insert(1, "-" * len(text[0]))
         macs = ", ".join(f"{a}x{w}: {count:,}" for (a, w), count in self.macs.items())
+        distances = [f"additions of distances: {self.additions:,}"] if self.additions else []
         return "\n".join(
             [
                 *text,
                 f"{self.name}: {self.parameters:,} parameters, {self.size_bytes:,} bytes (header {self.header_bytes:,})",
                 f"MACs by activation x weight bits: {macs or 'none'}",
+                *distances,
                 f"BOPs {self.bops:,}, FLOPs {self.flops:,}, OPs = FLOPs + BOPs / 64 = {self.ops:,.0f}",
             ]
         )
@@ -93,7 +101,8 @@ def summarize(graph: Graph) -> Summary:
     for node in graph.nodes:
         own = [graph.constants[name] for name in dict.fromkeys(ops.constant_names(node)) if name not in seen]
         seen.update(ops.constant_names(node))
-        activation_bits, weight_bits, macs = _product(graph, node) if isinstance(node, (ops.Conv, ops.Linear)) else (None, None, 0)
+        activation_bits, weight_bits, terms = _product(graph, node) if isinstance(node, (ops.Conv, ops.Linear)) else (None, None, 0)
+        distance = isinstance(node, (ops.Conv, ops.Linear)) and node.metric == ops.DISTANCE
         rows.append(
             Row(
                 name=node.name,
@@ -102,18 +111,19 @@ def summarize(graph: Graph) -> Summary:
                 activation_bits=activation_bits,
                 weight_bits=weight_bits,
                 parameters=sum(prod(constant.type.shape) for constant in own),
-                macs=macs,
+                macs=0 if distance else terms,
                 size_bytes=sum(constant.data.nbytes for constant in own),
+                additions=2 * terms if distance else 0,
             )
         )
     return Summary(graph.name, tuple(rows), file_size(graph) - sum(row.size_bytes for row in rows))
 
 
 def _product(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, int]:
-    """Bits of activations and weights, and multiply-accumulates: every output is a sum over one output channel's weights."""
+    """Bits of activations and weights, and the number of terms: every output is a sum over one output channel's weights."""
     weight = graph.constants[node.weight].type
-    macs = prod(graph.types[node.output].shape) * prod(weight.shape[1:])
-    return _bits(graph.types[node.x].element), _bits(weight.element), macs
+    terms = prod(graph.types[node.output].shape) * prod(weight.shape[1:])
+    return _bits(graph.types[node.x].element), _bits(weight.element), terms
 
 
 def _bits(element: Element) -> int:
