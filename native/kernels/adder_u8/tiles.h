@@ -20,7 +20,7 @@ static constexpr int kRun = 4 * kPixels;  // pixels of a row that share the weig
 
 struct ByteTile {
   const uint8_t *input, *outside;  // the group's first channel of pixel (0, 0)
-  int64_t column_step;             // bytes from pixel to pixel
+  int64_t column_step, pixel_step;  // bytes from input column to column, from output pixel to pixel
   int32_t in_h, in_w, kernel_h, kernel_w;
   int32_t row, dilation_h;                 // input row of tap row 0; tap to tap
   int32_t column, stride, dilation;        // input column of pixel 0 at tap column 0; pixel to pixel; tap to tap
@@ -41,10 +41,11 @@ static inline void distance_tile(const ByteTile& t, const uint8_t* w, int32_t* s
     const int64_t octets = merged ? (int64_t)t.octets * t.kernel_w : t.octets;
     for (int32_t j = 0; j < runs; ++j) {
       const uint8_t* px[P];
+      int32_t ix = t.column + j * t.dilation;
+      int64_t offset = ((int64_t)iy * t.in_w + ix) * t.column_step;
       BF_UNROLL
-      for (int p = 0; p < P; ++p) {
-        const int32_t ix = t.column + p * t.stride + j * t.dilation;
-        px[p] = inside && (uint32_t)ix < (uint32_t)t.in_w ? t.input + ((int64_t)iy * t.in_w + ix) * t.column_step : t.outside;
+      for (int p = 0; p < P; ++p, ix += t.stride, offset += t.pixel_step) {
+        px[p] = inside && (uint32_t)ix < (uint32_t)t.in_w ? t.input + offset : t.outside;
       }
       for (int64_t c = 0; c < octets; ++c, w += 64) {
         const Weights weights = weights_load(w);
@@ -99,6 +100,7 @@ static inline void adder_u8_blocks(const bf_conv_args* args, int32_t y0, int32_t
   ByteTile t = {};
   t.outside = args->in_bytes.outside;
   t.column_step = s->in_stride;
+  t.pixel_step = s->in_stride * s->stride_w;
   t.in_h = s->in_h, t.in_w = s->in_w, t.kernel_h = s->kernel_h, t.kernel_w = s->kernel_w;
   t.dilation_h = s->dilation_h, t.stride = s->stride_w, t.dilation = s->dilation_w;
   t.octets = channels / 8;
