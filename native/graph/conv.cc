@@ -75,7 +75,8 @@ Kind input_kind(Family family) {
   switch (family) {
     case Family::kConvB1:
     case Family::kConvPlanes: return Kind::kBits;
-    case Family::kConvI8: return Kind::kU8;
+    case Family::kConvI8:
+    case Family::kDensePacked: return Kind::kU8;
     case Family::kConvI16: return Kind::kI16;
     case Family::kConvF32: return Kind::kF32;
     case Family::kAdderU8: return Kind::kU8;
@@ -115,6 +116,7 @@ void check_weights(const ConvSpec& s) {
   require(coded || s.family == Family::kConvF32, "Conv: float weights need float activations");
   require(s.family != Family::kConvB1 || w.format.kind == CodeKind::kBinary, "Conv: conv_b1 needs binary weights");
   require(s.family != Family::kConvPlanes || w.format.linear(), "Conv: conv_planes cannot hold power-of-two weights");
+  require(s.family != Family::kDensePacked || w.format.packable(), "Conv: dense_packed holds weights in fields of at most 4 bits; these need more");
   const CodeFormat& f = w.format;
   require(!coded || (f.bits >= 1 && f.bits <= 16 && f.min_exp >= 0 && f.min_exp <= 14 && f.planes() <= 16),
           "Conv: weights' encoding out of range");
@@ -201,6 +203,11 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();
   if (s.family == Family::kConvI8) return;
+  if (s.family == Family::kDensePacked) {
+    k.args.weight_fields = s.weights.format.packed_codes();
+    require(k.has_sums || k.args.weight_fields.base == 0, "Conv: dense_packed with these weights needs patch sums");
+    return;
+  }
   k.args.weight_planes = s.weights.format.code_planes();
   require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0,
           "Conv: conv_planes with these weights needs patch sums");

@@ -45,6 +45,13 @@ typedef struct bf_byte_codes {
   int32_t short_steps;    /* conv_i8 only, see there */
   const uint8_t* outside; /* in_c / groups bytes rounded up to eights, each of the code 0 (conv_i8) or the zero point (adder_u8) */
 } bf_byte_codes;
+/* A code as a linear function of an unsigned field of a few bits: code = base + factor * field. */
+typedef struct bf_packed_codes {
+  int32_t bits; /* 1, 2 or 4 */
+  int32_t max;  /* the largest field that stands for a code */
+  int32_t base;
+  int32_t factor;
+} bf_packed_codes;
 
 typedef struct bf_conv_args {
   bf_conv_shape shape;
@@ -53,8 +60,9 @@ typedef struct bf_conv_args {
   const int32_t* tap_sums; /* [block][tap][16]: sum of the weight codes of one tap over its input channels; all but conv_i16 and conv_f32 */
   bf_code_planes in_planes;     /* conv_planes and patch_sum only */
   bf_code_planes weight_planes; /* conv_planes only */
-  bf_byte_codes in_bytes;       /* conv_i8 and adder_u8 only */
+  bf_byte_codes in_bytes;       /* conv_i8, adder_u8 and dense_packed only */
   const int32_t* excess;        /* adder_u8 only: (lanes), see there */
+  bf_packed_codes weight_fields; /* dense_packed only */
   bf_epilogue epilogue;
 } bf_conv_args;
 

@@ -10,6 +10,7 @@
 #include "kernels/conv_i16/kernels.inc"
 #include "kernels/conv_i8/kernels.inc"
 #include "kernels/conv_planes/kernels.inc"
+#include "kernels/dense_packed/kernels.inc"
 #undef KERNEL
 
 namespace bitfold {
@@ -35,6 +36,9 @@ constexpr ConvKernel kKernels[] = {
 #define FAMILY Family::kAdderU8
 #include "kernels/adder_u8/kernels.inc"
 #undef FAMILY
+#define FAMILY Family::kDensePacked
+#include "kernels/dense_packed/kernels.inc"
+#undef FAMILY
 #undef KERNEL
 };
 
@@ -48,6 +52,7 @@ const char* family_name(Family family) {
     case Family::kConvI16: return "conv_i16";
     case Family::kConvF32: return "conv_f32";
     case Family::kAdderU8: return "adder_u8";
+    case Family::kDensePacked: return "dense_packed";
   }
   return "?";
 }

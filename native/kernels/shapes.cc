@@ -49,3 +49,9 @@ const char* bf_needs_depthwise(const bf_conv_shape* s) {
   if (s->groups == 1 || s->groups != s->in_c || s->groups != s->out_c) return "not depthwise";
   return s->in_stride < (s->in_c + 15) / 16 * 16 ? "input stride has no room for whole blocks of 16 channels" : nullptr;
 }
+
+const char* bf_needs_plain_rows(const bf_conv_shape* s) {
+  if (s->kernel_h != 1 || s->kernel_w != 1 || s->groups != 1) return "not a matrix product";
+  if (s->stride_h != 1 || s->stride_w != 1 || s->pad_h != 0 || s->pad_w != 0) return "the product has a stride or padding";
+  return s->in_stride < (s->in_c + 3) / 4 * 4 ? "input stride has no room for whole fours of channels" : nullptr;
+}

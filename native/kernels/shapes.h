@@ -13,4 +13,5 @@ const char* bf_needs_fours(const bf_conv_shape* shape);            /* conv_i8 */
 const char* bf_needs_octets(const bf_conv_shape* shape);          /* adder_u8 */
 const char* bf_needs_blocks(const bf_conv_shape* shape);           /* conv_f32 */
 const char* bf_needs_depthwise(const bf_conv_shape* shape);        /* conv_f32 dw */
+const char* bf_needs_plain_rows(const bf_conv_shape* shape);       /* dense_packed */
 }

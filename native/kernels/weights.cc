@@ -46,6 +46,20 @@ bf_code_planes CodeFormat::code_planes() const {
   return p;
 }
 
+bool CodeFormat::packable() const { return kind == CodeKind::kUniform || kind == CodeKind::kPowerOfTwo ? bits <= (linear() ? 4 : 2) : true; }
+
+bf_packed_codes CodeFormat::packed_codes() const {
+  if (!packable()) throw std::invalid_argument("codes do not fit fields of 4 bits");
+  switch (kind) {
+    case CodeKind::kBinary: return {1, 1, -1, 2};
+    case CodeKind::kTernary: return {2, 2, -1, 1};
+    case CodeKind::kUniform: return {bits == 3 ? 4 : bits, (1 << bits) - 1, is_signed ? -(1 << (bits - 1)) : 0, 1};
+    case CodeKind::kPowerOfTwo: break;
+  }
+  const int largest = bits == 1 ? 1 : 4;  // 0, +-1 or 0, +-1, +-2, +-4, times 2^min_exp
+  return {bits == 1 ? 2 : 4, 2 * largest, -largest * (1 << min_exp), 1 << min_exp};
+}
+
 void CodeFormat::decode_table(int16_t* table) const {
   const int fields = 1 << planes(), half = fields / 2;
   for (int field = 0; field < fields; ++field) {
@@ -202,6 +216,18 @@ void pack_i16(const StoredWeights& w, int16_t* out) {
   });
 }
 
+void pack_fields(const StoredWeights& w, uint32_t* out) {
+  const Sizes n(w);
+  const bf_packed_codes codes = w.format.packed_codes();
+  const int64_t per_word = 32 / codes.bits, words = (n.channels + per_word - 1) / per_word;
+  for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
+    uint32_t* to = out + ((b * n.taps + tap) * words + c / per_word) * 16;
+    const int64_t at = c % per_word, shift = 8 * (at % 4) + codes.bits * (at / 4);
+    const int64_t used = std::min<int64_t>(16, w.out_c - 16 * b);
+    for (int64_t lane = 0; lane < used; ++lane) to[lane] |= static_cast<uint32_t>((lanes[lane] - codes.base) / codes.factor) << shift;
+  });
+}
+
 void pack_f32(const StoredWeights& w, float* out) {
   const Sizes n(w);
   for (int64_t o = 0; o < w.out_c; ++o) {
@@ -251,6 +277,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
     case Layout::kF32: return static_cast<size_t>(n.blocks * n.taps * n.channels * 64);
     case Layout::kOctets: return static_cast<size_t>(n.blocks * n.taps * n.bytes * 128);
+    case Layout::kFields: return static_cast<size_t>(n.blocks * n.taps * ((n.channels * w.format.packed_codes().bits + 31) / 32) * 64);
   }
   return 0;
 }
@@ -270,6 +297,7 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
     case Layout::kBytes: return pack_bytes(w, static_cast<uint8_t*>(out));
     case Layout::kI8: return pack_i8(w, static_cast<int8_t*>(out));
     case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
+    case Layout::kFields: return pack_fields(w, static_cast<uint32_t*>(out));
     case Layout::kF32: return w.floats ? pack_f32(w, static_cast<float*>(out)) : pack_f32_from_codes(w, static_cast<float*>(out));
     case Layout::kOctets: return pack_octets(w, static_cast<uint8_t*>(out));
   }

@@ -10,6 +10,8 @@
  *   F32            float  [block][tap][Cg][16]
  *   OCTETS         uint8  [block][half][tap][ceil(Cg / 8)][8 output channels][8 input channels]: codes clamped to the range of the
  *                         activations' codes, minus its lowest
+ *   FIELDS         uint32 [block][tap][ceil(Cg / per)][16], per = 32 / bits channels a word (bits: CodeFormat::packed_codes): of a word,
+ *                  channel c is in byte c % 4, at bit bits * (c / 4 % (8 / bits))
  */
 #pragma once
 
@@ -20,7 +22,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI8, kI16, kF32, kOctets };
+enum class Layout { kWords, kBytes, kI8, kI16, kF32, kOctets, kFields };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -36,6 +38,8 @@ struct CodeFormat {
   int max_code() const;
   bool linear() const { return kind != CodeKind::kPowerOfTwo; }
   bf_code_planes code_planes() const; /* only if linear() */
+  bool packable() const; /* whether packed_codes() can hold the codes */
+  bf_packed_codes packed_codes() const; /* only if packable() */
   void decode_table(int16_t* table) const; /* code of each of the 2^planes() fields; 0 where a field has none */
 };
 
@@ -53,7 +57,7 @@ struct StoredWeights {
 size_t packed_size(Layout layout, const StoredWeights& weights);
 
 /* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16 and kOctets coded ones (any), kF32 takes both (codes
- * become floats).
+ * become floats), kFields packable() ones.
  * Throws std::invalid_argument where the layout cannot hold the weights. */
 void pack_weights(Layout layout, const StoredWeights& weights, void* out);
 

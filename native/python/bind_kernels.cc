@@ -149,7 +149,7 @@ void Call::add_input(const Array& input, const Format& in_format, const nb::dict
     return;
   }
   const CodeFormat format = code_format(in_format);
-  if (kernel->family == Family::kConvI8 || kernel->family == Family::kAdderU8) {
+  if (kernel->family == Family::kConvI8 || kernel->family == Family::kAdderU8 || kernel->family == Family::kDensePacked) {
     if (s.in_stride < s.in_c) refuse("in_stride is smaller than in_c");
     add_bytes(format, d.contains("outside") ? nb::cast<int>(d["outside"]) : -std::min(0, format.min_code()));
     args.input = data_of<uint8_t>(input, count, "input");
@@ -174,6 +174,10 @@ void Call::add_weights(const Array& weights, const Format& weight_format, const 
     w.format = code_format(weight_format);
     if (kernel->family == Family::kConvB1 && w.format.kind != CodeKind::kBinary) refuse("conv_b1 needs binary weights");
     w.planes = data_of<uint8_t>(weights, w.format.planes() * rows * ((w.group_c + 7) / 8), "weights");
+    if (kernel->family == Family::kDensePacked) {
+      if (!w.format.packable()) refuse("dense_packed cannot hold these weights");
+      args.weight_fields = w.format.packed_codes();
+    }
     if (w.format.linear()) args.weight_planes = w.format.code_planes();
     int32_t* sums = static_cast<int32_t*>(buffer(tap_sums_count(w) * sizeof(int32_t)));
     tap_sums(w, sums);

@@ -50,7 +50,8 @@ Outside outside_of(const std::string& name) {
 }
 
 Family family_of(const std::string& name) {
-  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI8, Family::kConvI16, Family::kConvF32, Family::kAdderU8}) {
+  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI8, Family::kConvI16, Family::kConvF32, Family::kAdderU8,
+                        Family::kDensePacked}) {
     if (name == family_name(family)) return family;
   }
   throw std::invalid_argument("unknown kernel family " + name);
@@ -126,6 +127,7 @@ Names kernel_for(const std::string& family, int in_c, int out_c, Pair kernel, in
   bf_conv_shape shape{};
   shape.in_c = in_c, shape.out_c = out_c, shape.kernel_h = kernel.first,
   shape.kernel_w = kernel.second, shape.groups = groups, shape.in_stride = in_stride;
+  shape.stride_h = shape.stride_w = shape.dilation_h = shape.dilation_w = 1;
   for (int v : {in_c, out_c, kernel.first, kernel.second, groups, in_stride}) {
     require(v >= 1 && v <= 1 << 24, "conv_kernel_for: out of range");
   }

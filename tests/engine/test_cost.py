@@ -36,6 +36,26 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, x: Coded, weight: Coded, avx
         assert "ps a product" in choice.reason
 
 
+@pytest.mark.parametrize(
+    ("x", "weight", "family"),
+    [
+        (S8, Ternary(), "dense_packed"),
+        (U8, Binary(), "dense_packed"),
+        (U4, S4, "dense_packed"),
+        (S8, PowerOfTwo(2), "dense_packed"),
+        (S8, PowerOfTwo(3), "conv_i8"),  # 17 codes
+        (S8, Uniform(5, True), "conv_i8"),
+        (Binary(), Ternary(), "conv_planes"),
+        (Uniform(9, True), Ternary(), "conv_i16"),
+    ],
+    ids=str,
+)
+def test_linear_layers(monkeypatch: pytest.MonkeyPatch, x: Coded, weight: Coded, family: str) -> None:
+    for isa in ("avx2", "avx512", "neon"):
+        monkeypatch.setattr(cost, "_isa", lambda *_, isa=isa: isa)
+        assert choose(x, weight, Shape(64, 64, (1, 1), 1, linear=True)).family == family, isa
+
+
 def test_steps_that_fit_int16() -> None:
     """2 * steps * 15 * 8 <= 32767: 136 is the last; two products of 255 and -128 do not fit at all, of 255 and -64 just do."""
     assert short_steps(U4, S4) == 136

@@ -87,6 +87,12 @@ def random_geometry(rng: np.random.Generator, max_channels: int) -> list[int]:
             return [h, w, cin, cout, kh, kw, sh, sw, ph, pw, dh, dw, groups]
 
 
+def dense_geometry(rng: np.random.Generator) -> list[int]:
+    """A matrix product whose sums are long enough to go from 16 to 32 bits on the way."""
+    rows, cin, cout = (int(v) for v in (rng.integers(1, 20), rng.integers(1, 1500), rng.integers(1, 70)))
+    return [1, rows, cin, cout, 1, 1, 1, 1, 0, 0, 1, 1, 1]
+
+
 def padded_rows(x: np.ndarray, stride: int, fill: np.ndarray) -> np.ndarray:
     """(H, W, C) -> flat, ``stride`` elements a pixel; the room between pixels holds ``fill``."""
     out = np.broadcast_to(fill, (*x.shape[:2], stride)).copy().astype(x.dtype)
@@ -111,7 +117,8 @@ def random_case(
 ) -> Case:
     """A call whose shape ``serves`` accepts."""
     while True:
-        g = random_geometry(rng, max_channels)
+        dense = family == "dense_packed" and rng.random() < 0.5
+        g = dense_geometry(rng) if dense else random_geometry(rng, max_channels)
         stride = g[2] if rng.random() < 0.5 else (g[2] + 15) // 16 * 16
         if serves([*g, stride]):
             break
@@ -161,12 +168,16 @@ def coded_case(rng: np.random.Generator, family: str, g: list[int], stride: int)
             pass
         return e
 
+    def field() -> Coded:
+        options: list[Coded] = [small(), PowerOfTwo(int(rng.integers(0, 3)))]
+        return options[rng.integers(2)]
+
     ea, ew = (Binary(), Binary()) if family == "conv_b1" else (small(), small()) if family == "conv_planes" else (wide(), wide())
-    ew = int8() if family == "conv_i8" else ew
+    ew = int8() if family == "conv_i8" else field() if family == "dense_packed" else ew
     x, codes = random_codes(rng, ea, (h, w, cin)), random_codes(rng, ew, (cout, cin // groups, kh, kw))
     if rng.random() < 0.1:  # the largest sums that the encodings allow
         x[...], codes[...] = rng.choice([ea.min_code, ea.max_code]), rng.choice([ew.min_code, ew.max_code])
-    if family == "conv_i8":
+    if family in ("conv_i8", "dense_packed"):
         data = padded_rows((x - byte_base(ea)).astype(np.uint8), stride, np.array(211))
     elif family == "conv_i16":
         data = padded_rows(x.astype(np.int16), stride, np.array(12345))

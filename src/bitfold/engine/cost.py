@@ -1,7 +1,7 @@
 """Which kernel family serves a product of two encodings: a small table of costs and the shapes that kernels refuse.
 
-Small pairs go by popcounts of bit planes, the rest by int8 dot products; int16 is left for codes that do not fit a byte, and on AVX2 for
-pairs of nearly eight bits, whose sums of two products leave int16.
+Small pairs go by popcounts of bit planes, the rest by int8 dot products, in a Linear with weights that stay packed if they have few bits;
+int16 is left for codes that do not fit a byte, and on AVX2 for pairs of nearly eight bits, whose sums of two products leave int16.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ INT8 = {
     "avx2": {"none": 16.0, "few": 12.0, "many": 7.0},
     "avx512": {"none": 2.1, "few": 2.1, "many": 2.1},  # VNNI sums in int32
 }
+# Weights of 1, 2 or 4 bits that stay packed take, in a Linear of one row on AVX2, half the time of int8 where weights are in a near cache
+# and a fifth with 4096 x 4096 of them; with many rows the two are about equal (0.6 to 1.3). So the table calls it little less than int8.
+PACKED = {"scalar": 5000.0, "neon": 30.0, "avx2": 6.5, "avx512": 2.0}
 INT16 = {"scalar": 5000.0, "neon": 125.0, "avx2": 13.0, "avx512": 4.5}
 MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 
@@ -30,7 +33,7 @@ MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 class Choice:
     """A kernel family, the form in which it reads activations, and why it was taken."""
 
-    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32 | adder_u8
+    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32 | dense_packed | adder_u8
     form: str  # bits | u8 | i16 | f32
     reason: str
 
@@ -43,6 +46,7 @@ class Shape:
     out_channels: int
     kernel: tuple[int, int]
     groups: int
+    linear: bool = False
 
 
 DISTANCE = Choice("adder_u8", "u8", "L1 distance of codes")  # of every pair of encodings that inference allows
@@ -68,12 +72,12 @@ def choose(x: Element, weight: Element, shape: Shape) -> Choice:
     if isinstance(x, Binary) and isinstance(weight, Binary):
         return Choice("conv_b1", "bits", "binary x binary")
     assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
-    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _int16_cost(shape)
+    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _packed_cost(x, weight, shape) | _int16_cost(shape)
     family = min(costs, key=lambda name: costs[name][0])
     return Choice(family, FORMS[family], "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
 
 
-FORMS = {"conv_planes": "bits", "conv_i8": "u8", "conv_i16": "i16"}
+FORMS = {"conv_planes": "bits", "conv_i8": "u8", "dense_packed": "u8", "conv_i16": "i16"}
 Cost: TypeAlias = dict[str, tuple[float, str]]  # family -> (picoseconds a product, in words); empty where it does not serve the pair
 
 
@@ -103,6 +107,18 @@ def _whole(channels: int, groups: int, unit: int) -> float:
     """How much more is computed because a kernel takes channels of a group by the unit."""
     each = channels // groups
     return (each + unit - 1) // unit * unit / each
+
+
+def _packed_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
+    if not shape.linear or not fits_byte(x) or not packable(weight):
+        return {}
+    isa = _isa("dense_packed", 0, shape)
+    return {"dense_packed": (PACKED[isa] * _whole(shape.in_channels, 1, 4), f"packed weights x bytes ({isa})")}
+
+
+def packable(weight: Coded) -> bool:
+    """Whether codes fit fields of at most four bits, as dense_packed holds them."""
+    return weight.planes <= (3 if isinstance(weight, PowerOfTwo) else 4)
 
 
 def short_steps(x: Coded, weight: Coded) -> int:

@@ -34,7 +34,7 @@ def choice_for(graph: Graph, node: ops.Conv | ops.Linear) -> Choice:
         return DISTANCE
     conv, shape = as_conv(node), weight_shape(graph, node)
     x, weight = graph.types[node.x].element, graph.constants[node.weight].type.element
-    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups))
+    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups, isinstance(node, ops.Linear)))
 
 
 def patch_sum_buffer(graph: Graph, product: Product, choice: Choice) -> Buffer | None:
@@ -42,6 +42,7 @@ def patch_sum_buffer(graph: Graph, product: Product, choice: Choice) -> Buffer |
     node = product.node
     weight = graph.constants[node.weight].type.element
     base_needs = choice.family == "conv_planes" and (isinstance(weight, Binary) or (isinstance(weight, Uniform) and weight.signed))
+    base_needs |= choice.family == "dense_packed" and weight.min_code < 0  # type: ignore[union-attr]
     if not base_needs and (node.epilogue is None or node.epilogue.patch_mul is None):
         return None
     height, width, _ = hwc(graph.types[node.output].shape)
