@@ -119,6 +119,17 @@ def test_a_network_through_every_command(bitfold: Any, tmp_path: Path) -> None:
     assert code == 0 and len(json.loads(out)) == 10 and np.load(tmp_path / "y.npy").shape == (2, 10)
     Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / "x.png")
     assert bitfold("run", file, str(tmp_path / "x.png"))[0] == 0
+    code, out, _ = bitfold("eval", run, "--file", file, "--json")
+    assert code == 0 and json.loads(out)[0]["count"] == 100
+    for bits in ("16", "8"):
+        assert bitfold("export", run, "-o", file, "--input", "uint8", "--stem-bits", bits)[0] == 0
+        code, out, _ = bitfold("verify", run, "--limit", "20", "--input", "uint8", "--stem-bits", bits)
+        assert code == 0 and f"replaced by {bits}-bit integers" in out and "against the float stem" in out and "ok" in out.split()
+        code, out, _ = bitfold("eval", run, "--file", file, "--json")
+        assert code == 0 and json.loads(out)[0]["count"] == 100
+        assert bitfold("run", file, str(tmp_path / "x.png"))[0] == 0
+    code, _, err = bitfold("export", run, "-o", file, "--stem-bits", "8")
+    assert code == 2 and "belongs to --input uint8" in err
     code, _, err = bitfold("run", file, str(recipe))
     assert code == 2 and "neither a .npy array nor an image" in err
     for what in (run, file, "digits_cnn"):

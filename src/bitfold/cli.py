@@ -36,6 +36,8 @@ BenchThreads = Annotated[int, typer.Option(help="Threads of every contestant.", 
 BatchSize = Annotated[int, typer.Option("--batch", help="Images at once.", min=1)]
 Accelerator = Annotated[str, typer.Option(help="cpu, gpu, or auto: a GPU if there is one.")]
 VerifyLimit = Annotated[int | None, typer.Option(help="Compare codes on the first N test images only.", min=1)]
+InputType = Annotated[str, typer.Option("--input", metavar="float32|uint8", help="uint8: the file takes pictures as bytes.")]
+StemBits = Annotated[int | None, typer.Option(help="With --input uint8: bits of the integer first layer; default: 16.", min=2, max=16)]
 KeepRows = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Add the rows to this JSON-lines file.")]
 
 bench = typer.Typer(help="Measure speed: interleaved medians, results checked first.", no_args_is_help=True, rich_markup_mode=None)
@@ -131,11 +133,15 @@ def eval_(
     severities: Annotated[str, typer.Option(help="Of the corruptions: 1-5, 1,3, ...")] = "1-5",
     limit: Annotated[int | None, typer.Option(help="Corruptions: only the first N test images.", min=1)] = None,
     baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Corruptions: the run that the errors are divided by.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="M.BITFOLD", help="The run's exported file, by the engine instead.")] = None,
+    threads: Threads = 1,
 ) -> None:
-    """Accuracy of a run on its test set, by PyTorch; with --corruptions errors.
+    """Accuracy of a run on its test set, by PyTorch; with --corruptions errors; with --file of an exported file, by the engine.
 
     Example: bitfold eval runs/adabin_digits_cnn_digits --corruptions gaussian_noise,fog --limit 100
     """
+    if corruptions is not None and file is not None:
+        raise ConfigError("eval: --corruptions and --file exclude each other")
     if corruptions is not None:
         robust = importlib.import_module("bitfold.commands.robust")
         err = Console(stderr=True, highlight=False)
@@ -145,20 +151,22 @@ def eval_(
     if limit is not None or baseline is not None or severities != "1-5":
         raise ConfigError("eval: --severities, --limit and --baseline belong to --corruptions")
     runs = importlib.import_module("bitfold.commands.runs")
-    _print_rows([runs.evaluate_run(run, data)], as_json)
+    _print_rows([runs.evaluate_run(run, data) if file is None else runs.evaluate_file(run, data, file, threads)], as_json)
 
 
 @app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("model.bitfold"),
+    input_: InputType = "float32",
+    stem_bits: StemBits = None,
 ) -> None:
     """Fold a run into one packed file.
 
     Example: bitfold export runs/adabin_digits_cnn_digits -o digits.bitfold
     """
     runs = importlib.import_module("bitfold.commands.runs")
-    console.print(f"{out}: {runs.export_run(run).save(out):,} bytes", soft_wrap=True)
+    console.print(f"{out}: {runs.export_run(run, runs.integer_stem(input_, stem_bits)).save(out):,} bytes", soft_wrap=True)
 
 
 @app.command()
@@ -166,6 +174,8 @@ def verify(
     run: RunFolder,
     data: DataFolder = None,
     limit: VerifyLimit = None,
+    input_: InputType = "float32",
+    stem_bits: StemBits = None,
 ) -> None:
     """Prove that the folded network computes what was trained.
 
@@ -173,7 +183,7 @@ def verify(
     """
     runs = importlib.import_module("bitfold.commands.runs")
     with _progress("verifying") as progress:
-        result = runs.verify_run(run, data, limit, progress=progress)
+        result = runs.verify_run(run, data, limit, progress=progress, stem_bits=runs.integer_stem(input_, stem_bits))
     console.print(str(result), soft_wrap=True)
     if not result.ok:
         raise typer.Exit(1)

@@ -291,5 +291,5 @@ def test_epilogue_constants_that_add_up_beyond_float32_are_refused(run: Any) -> 
     node = ops.Linear(name="fc", output="y", x="x", weight="w", epilogue=ops.Epilogue(bias="b", weight_mul="b"))
     weight = Constant.from_codes(np.ones((2, 4), int), Binary())
     graph = Graph({"x": TensorType((4,), Binary())}, (node,), ("y",), {"w": weight, "b": huge})
-    with pytest.raises(GraphError, match=r"'fc': the epilogue's bias, weight_mul and tap_mul add up to 1\.5e\+39"):
+    with pytest.raises(GraphError, match=r"'fc': the epilogue's bias, weight_mul, tap_mul and x_offset add up to 1\.5e\+39"):
         run(graph, np.ones((1, 4), np.int16))

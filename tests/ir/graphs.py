@@ -132,13 +132,16 @@ class _Builder:
     def metric(self, x: Element) -> str:
         return ops.DISTANCE if isinstance(x, Uniform) and x.bits <= 8 and self.rng.integers(2) else ops.PRODUCT
 
-    def epilogue(self, weight: str, x: Element, metric: str) -> ops.Epilogue | None:
+    def epilogue(self, weight: str, tensor: TensorType, metric: str) -> ops.Epilogue | None:
+        x = tensor.element
         constant = self.constants[weight]
         out = constant.type.shape[0]
         exact = metric == ops.PRODUCT and not isinstance(x, Float) and not isinstance(constant.type.element, Float)
         if self.rng.integers(3) == 0:
             return None
         extra = {name: self.maybe(self.floats, out) for name in ("patch_mul", "weight_mul", "tap_mul")} if exact else {}
+        if exact:
+            extra["x_offset"] = self.maybe(self.floats, tensor.shape[0])
         return ops.Epilogue(mul=self.maybe(self.floats, out), bias=self.maybe(self.floats, out), **extra)
 
     def conv(self, name: str, x: TensorType) -> None:
@@ -162,13 +165,13 @@ class _Builder:
             dilation=dilation,
             groups=groups,
             metric=metric,
-            epilogue=self.epilogue(weight, x.element, metric),
+            epilogue=self.epilogue(weight, x, metric),
         )
 
     def linear(self, name: str, x: TensorType) -> None:
         metric = self.metric(x.element)
         weight = self.weight(x.element, (self.channels(), x.shape[0]), metric)
-        self.put(ops.Linear, x=name, weight=weight, metric=metric, epilogue=self.epilogue(weight, x.element, metric))
+        self.put(ops.Linear, x=name, weight=weight, metric=metric, epilogue=self.epilogue(weight, x, metric))
 
     def quantize(self, name: str, x: TensorType) -> None:
         encoding = random_encoding(self.rng)

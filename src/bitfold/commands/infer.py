@@ -8,6 +8,7 @@ import numpy as np
 
 import bitfold
 from bitfold.errors import ConfigError
+from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph
 
 TOP = 5
@@ -17,7 +18,8 @@ def run_file(file: Path, source: Path, threads: int) -> tuple[np.ndarray, list[d
     """Outputs (n, ...) and the best classes of every sample as rows. ``source``: .npy with network inputs, else an image."""
     graph = Graph.load(file)
     (shape,) = (t.shape for t in graph.inputs.values())
-    x = _array(source, shape) if source.suffix == ".npy" else _image(source, shape, graph.metadata)
+    takes_bytes = any(not isinstance(t.element, Float) for t in graph.inputs.values())
+    x = _array(source, shape) if source.suffix == ".npy" else _image(source, shape, graph.metadata, takes_bytes)
     outputs = bitfold.load(graph, threads=threads)(x)
     return outputs, _rows(outputs, graph.metadata.get("classes", "").split("\n"))
 
@@ -40,8 +42,8 @@ def _array(source: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(x)
 
 
-def _image(source: Path, shape: tuple[int, ...], metadata: Mapping[str, str]) -> np.ndarray:
-    """(1, channels, height, width) float32: resized, scaled to [0, 1], normalised as the file's metadata say."""
+def _image(source: Path, shape: tuple[int, ...], metadata: Mapping[str, str], takes_bytes: bool) -> np.ndarray:
+    """(1, channels, height, width): resized; float32, scaled to [0, 1] and normalised as the file's metadata say, or bytes as they are."""
     from PIL import Image, UnidentifiedImageError
 
     if "mean" not in metadata or "std" not in metadata or len(shape) != 3 or shape[0] not in (1, 3):
@@ -49,11 +51,14 @@ def _image(source: Path, shape: tuple[int, ...], metadata: Mapping[str, str]) ->
     try:
         with Image.open(source) as image:
             pixels = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-            x = np.asarray(pixels, dtype=np.float32).reshape(shape[1], shape[2], shape[0])
+            x = np.asarray(pixels).reshape(shape[1], shape[2], shape[0])
     except (OSError, UnidentifiedImageError) as e:
         raise ConfigError(f"{source} is neither a .npy array nor an image: {e}") from e
+    if takes_bytes:
+        scaled = np.rint(x * (int(metadata.get("max_value", "255")) / 255)).astype(np.uint8)  # itself, where 255 is 1.0
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
     mean, std = (np.array(metadata[key].split(), dtype=np.float32) for key in ("mean", "std"))
-    return np.ascontiguousarray(((x / 255 - mean) / std).transpose(2, 0, 1)[None], dtype=np.float32)
+    return np.ascontiguousarray(((x.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None], dtype=np.float32)
 
 
 def _rows(outputs: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:

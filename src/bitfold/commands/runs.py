@@ -9,8 +9,10 @@ import torch
 
 import bitfold
 from bitfold import models
-from bitfold.errors import ConfigError
+from bitfold.data import Batch, Loader
+from bitfold.errors import ConfigError, unknown
 from bitfold.export.report import VerifyReport
+from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph
 from bitfold.training.evaluate import evaluate
 from bitfold.training.loaders import test_loader
@@ -23,11 +25,41 @@ def evaluate_run(path: Path, data: Path | None) -> dict[str, Any]:
     return {"run": run.recipe.name, **evaluate(run.model(), test_loader(run.recipe, data))}
 
 
-def export_run(path: Path) -> Graph:
-    """The run's network as a graph; its metadata say where it comes from and how to prepare an image."""
+def evaluate_file(path: Path, data: Path | None, file: Path, threads: int) -> dict[str, Any]:
+    """The same by the engine, of what was exported from the run; a file that takes bytes gets the data set's own."""
+    run = Run.load(path)
+    graph = Graph.load(file)
+    loader = test_loader(run.recipe, data)
+    batches = ((_as_taken(graph, loader, batch), batch.labels) for batch in loader)
+    return {"run": run.recipe.name, "file": str(file), **evaluate(bitfold.load(graph, threads=threads), batches)}
+
+
+def _as_taken(graph: Graph, loader: Loader, batch: Batch) -> torch.Tensor:
+    """The pictures of a batch as the graph takes them: normalised floats, or bytes."""
+    takes_bytes = not isinstance(next(iter(graph.inputs.values())).element, Float)
+    return loader.dataset.images[batch.indices] if takes_bytes else batch.inputs
+
+
+def integer_stem(input_: str, stem_bits: int | None) -> int | None:
+    """The bits of the integer stem that the options ask for; None for a float32 input."""
+    if input_ not in ("float32", "uint8"):
+        raise unknown("--input", input_, ("float32", "uint8"))
+    if input_ == "float32" and stem_bits is not None:
+        raise ConfigError("--stem-bits belongs to --input uint8")
+    return None if input_ == "float32" else stem_bits or 16
+
+
+def export_run(path: Path, stem_bits: int | None = None) -> Graph:
+    """The run's network as a graph; its metadata say where it comes from and how to prepare an image.
+
+    ``stem_bits``: the graph takes the data set's bytes, and its first layer has integer weights of so many bits.
+    """
     run = Run.load(path)
     data = run.facts["data"]
-    graph: Graph = bitfold.export(run.model(), torch.zeros(1, *data["input_shape"]), name=run.recipe.name)
+    stem: dict[str, Any] = {}
+    if stem_bits is not None:
+        stem = {"input": "uint8", "stem_bits": stem_bits, **{key: data[key] for key in ("mean", "std", "max_value")}}
+    graph: Graph = bitfold.export(run.model(), torch.zeros(1, *data["input_shape"]), name=run.recipe.name, **stem)
     origin = {
         "recipe": run.recipe.name,
         "recipe_hash": run.recipe.hash,
@@ -46,18 +78,21 @@ def verify_run(
     limit: int | None,
     graph: Graph | None = None,
     progress: Callable[[int, int], None] | None = None,
+    stem_bits: int | None = None,
 ) -> VerifyReport:
-    """The result of ``bitfold.verify`` on the first ``limit`` of the run's test images. ``graph``: what ``export_run`` made of it."""
+    """The result of ``bitfold.verify`` on the first ``limit`` of the run's test images. ``graph``: what ``export_run`` made of it, else
+    it is made with ``stem_bits``."""
     run = Run.load(path)
     batches, found = [], 0
-    for batch in test_loader(run.recipe, data):
+    loader = test_loader(run.recipe, data)
+    graph = graph if graph is not None else export_run(path, stem_bits)
+    for batch in loader:
         batches.append(batch)
         found += len(batch.labels)
         if limit is not None and found >= limit:
             break
-    images = torch.cat([b.inputs for b in batches])[:limit]
+    images = torch.cat([_as_taken(graph, loader, b) for b in batches])[:limit]
     labels = torch.cat([b.labels for b in batches])[:limit]
-    graph = graph if graph is not None else export_run(path)
     return bitfold.verify(run.model(), graph, images, labels=labels, progress=progress)
 
 

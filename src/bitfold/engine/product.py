@@ -13,7 +13,7 @@ from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
 from bitfold.ir import ops
 from bitfold.ir.arithmetic import rounded_table
 from bitfold.ir.encoding import Binary, Coded, Float, Uniform
-from bitfold.ir.geometry import conv_classes, tap_counts, weight_sums
+from bitfold.ir.geometry import conv_classes, offset_sums, tap_counts, weight_sums
 from bitfold.ir.graph import Constant, Graph
 
 
@@ -151,6 +151,10 @@ def _scaling(graph: Graph, product: Product) -> dict[str, Any]:
         table = table + constant(epilogue.weight_mul) * sums
     if epilogue.tap_mul is not None:
         table = table + constant(epilogue.tap_mul) * tap_counts(shape, (height, width), conv)
+    if epilogue.x_offset is not None:
+        codes = graph.constants[conv.weight].codes.reshape(shape)
+        mul = constant(epilogue.mul) if epilogue.mul is not None else 1.0
+        table = table + mul * offset_sums(codes, graph.constants[epilogue.x_offset].data, (height, width), conv)
     arguments = {
         "mul": np.ones(shape[0], np.float32) if epilogue.mul is None else floats(graph, epilogue.mul),
         "table": np.moveaxis(rounded_table(table, conv.name), 0, -1).reshape(-1),

@@ -6,22 +6,36 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bitfold.errors import ExportError
+from bitfold.errors import ExportError, unknown
 from bitfold.export.builder import Builder
 from bitfold.export.lower import Lowering, input_types
 from bitfold.export.modules import handler
+from bitfold.export.pixels import Channels, Input, Pixels, make_pixels
 from bitfold.export.trace import trace
 from bitfold.ir.graph import Graph
 
 
 def export(
-    model: nn.Module, example: Tensor | tuple[Tensor, ...], *, name: str | None = None, metadata: Mapping[str, str] | None = None
+    model: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    input: Input = "float32",
+    mean: Channels | None = None,
+    std: Channels | None = None,
+    max_value: int = 255,
+    stem_bits: int = 16,
 ) -> Graph:
     """Folds ``model``, as it answers in eval mode, into codes, integer cores and epilogues.
 
     ``example``: an input as the model takes it, batch in front (its first sample is used), or a tuple for several inputs; it fixes
     the shapes. ``metadata``: free text for the file. The model itself is not changed. Raises ExportError, naming module and reason,
     for anything that has no exact place in the IR; nothing is left in float that a quantiser says has codes.
+
+    ``input``: "uint8" makes a graph that takes pictures as bytes. A byte v of channel c is what the model saw as
+    (v / ``max_value`` - ``mean``) / ``std`` (a number, or one a channel); the float layers that read the picture take that in, with
+    signed integer weights of ``stem_bits`` bits, exact from there on.
     """
     examples = (example,) if isinstance(example, Tensor) else tuple(example)
     for x in examples:
@@ -30,13 +44,29 @@ def export(
             tokens = isinstance(x, Tensor) and x.ndim == 3
             hint = "; a layer that tokens (batch, n, features) share is exported with a token as a sample" if tokens else ""
             raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width){hint}")
+    pixels = _pixels(examples, input, mean, std, max_value, stem_bits)
     kind = type(model).__name__
     model = frozen_copy(model)
     with torch.no_grad():
         steps, outputs = trace(model, tuple(x.detach().cpu() for x in examples))
-        builder = Builder(input_types(steps))
-        made = Lowering(builder, steps, outputs).run()
-    return builder.graph(made, name if name is not None else kind, dict(metadata or {}))
+        builder = Builder(input_types(steps, pixels))
+        made = Lowering(builder, steps, outputs, pixels).run()
+    stated = pixels.metadata if pixels is not None else {}
+    return builder.graph(made, name if name is not None else kind, {**stated, **(metadata or {})})
+
+
+def _pixels(
+    examples: tuple[Tensor, ...], input: Input, mean: Channels | None, std: Channels | None, max_value: int, bits: int
+) -> Pixels | None:
+    if input == "float32":
+        if mean is not None or std is not None:
+            raise ExportError("export: mean and std belong to input='uint8'; a float32 input is normalised by whoever gives it")
+        return None
+    if input != "uint8":
+        raise unknown("input of export", input, ("float32", "uint8"))
+    if len(examples) != 1:
+        raise ExportError(f"export: {len(examples)} inputs with input='uint8'; allowed: one")
+    return make_pixels(mean, std, max_value, bits, examples[0].shape[1])
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -40,17 +40,18 @@ class Weight:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """The coefficients of D, 1, S_a, S_w and V, each (out_channels,), float64."""
+    """The coefficients of D, 1, S_a, S_w and V, each (out_channels,), float64; ``x_offset`` (channels of x,) is added to the codes."""
 
     mul: np.ndarray
     bias: np.ndarray
     patch_mul: np.ndarray
     weight_mul: np.ndarray
     tap_mul: np.ndarray
+    x_offset: np.ndarray | None = None
 
     def then(self, m: np.ndarray, t: np.ndarray) -> "Terms":
         """Followed by m y + t."""
-        return Terms(m * self.mul, m * self.bias + t, m * self.patch_mul, m * self.weight_mul, m * self.tap_mul)
+        return Terms(m * self.mul, m * self.bias + t, m * self.patch_mul, m * self.weight_mul, m * self.tap_mul, self.x_offset)
 
     def without_patch(self) -> "Terms":
         return replace(self, patch_mul=np.zeros_like(self.mul))
@@ -65,9 +66,9 @@ class Terms:
 
         def stored(field: str, neutral: float) -> str | None:
             value = getattr(self, field)
-            return None if (value == neutral).all() else builder.array(f"{name}.{field}", value)
+            return None if value is None or (value == neutral).all() else builder.array(f"{name}.{field}", value)
 
-        neutral = {"mul": 1.0, "bias": 0.0, "patch_mul": 0.0, "weight_mul": 0.0, "tap_mul": 0.0}
+        neutral = {"mul": 1.0, "bias": 0.0, "patch_mul": 0.0, "weight_mul": 0.0, "tap_mul": 0.0, "x_offset": 0.0}
         return Epilogue(**{field: stored(field, value) for field, value in neutral.items()})
 
 

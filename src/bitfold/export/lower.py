@@ -5,14 +5,16 @@ a coded layer whose output feeds nothing but quantisers becomes an integer core 
 front of a quantiser disappear into its float thresholds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from bitfold.errors import ExportError
 from bitfold.export.builder import Builder
 from bitfold.export.fold import Terms, Weight, act_encoding, refusal, sum_range, terms, weight_of
+from bitfold.export.pixels import Pixels, most_bits
 from bitfold.export.steps import Step, TorchFunction
 from bitfold.export.thresholds import (
     Accumulated,
@@ -25,7 +27,7 @@ from bitfold.export.thresholds import (
     spread,
 )
 from bitfold.ir import ops
-from bitfold.ir.encoding import Binary, Coded, Float
+from bitfold.ir.encoding import Binary, Coded, Float, Uniform
 from bitfold.ir.graph import Constant, TensorType
 
 # A row of thresholds per channel costs 4 bytes a level; beyond 4 bits the layer's scale and one shared row are smaller.
@@ -38,10 +40,11 @@ _IN_CHAINS = (ops.Affine, ops.Clamp, ops.TwoSlope, ops.MaxPool, ops.Flatten)
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the graph and, if it has codes, what they stand for."""
+    """A value of the graph and, if it has codes, what they stand for; ``pixels``: they are a picture's bytes, not yet normalised."""
 
     name: str
     coded: Coded | None = None
+    pixels: Pixels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +75,10 @@ def _torch_of(step: Step) -> TorchFunction:
 
 
 class Lowering:
-    """One export. ``run`` fills the builder."""
+    """One export. ``run`` fills the builder. ``pixels``: the input is a picture as bytes."""
 
-    def __init__(self, builder: Builder, steps: list[Step], outputs: list[Step]) -> None:
-        self.builder = builder
+    def __init__(self, builder: Builder, steps: list[Step], outputs: list[Step], pixels: Pixels | None = None) -> None:
+        self.builder, self.pixels = builder, pixels
         self.steps, self.outputs = steps, outputs
         self.readers: dict[Step, list[Step | None]] = {s: [] for s in steps}  # None: the graph's own output
         for step in steps:
@@ -93,7 +96,7 @@ class Lowering:
             if step in self.values:
                 continue
             if step.op is None:
-                self.values[step] = Value(step.path)
+                self.values[step] = Value(step.path, self.pixels.encoding if self.pixels is not None else None, self.pixels)
             elif step.op in (ops.Conv, ops.Linear) and step.module is not None:
                 self._layer(step)
             elif step.op is ops.Quantize:
@@ -107,6 +110,12 @@ class Lowering:
     def _float(self, step: Step) -> str:
         """The step's value as float32."""
         value = self.values[step]
+        if value.pixels is not None:
+            readers = ", ".join(sorted({repr(r.path) if r is not None else "the output" for r in self.readers[step]}))
+            raise ExportError(
+                f"export: {readers} reads the picture's bytes; allowed with input='uint8': convolutions and linear layers with float "
+                "weights, which take in the normalisation, and a flattening in front of them"
+            )
         if value.coded is None:
             return value.name
         if value.name not in self._floats:
@@ -117,8 +126,13 @@ class Lowering:
         """One node of the step's own kind. Codes stay codes where moving them about is all that is done."""
         assert step.op is not None
         sources = [self.values[s] for s in step.inputs]
+        if step.op is ops.Flatten and (pixels := sources[0].pixels) is not None:
+            name = self.builder.add(ops.Flatten, step.path, x=sources[0].name)
+            self.values[step] = Value(name, sources[0].coded, pixels.flattened(step.shape[0] // len(pixels.mean)))
+            return
         kinds = {s.coded for s in sources}
         coded = next(iter(kinds)) if len(kinds) == 1 else None
+        coded = None if any(s.pixels is not None for s in sources) else coded
         moved = step.op in (ops.Flatten, ops.Concat) or (step.op is ops.MaxPool and coded is not None and coded.scale > 0)  # type: ignore[operator]
         keep = coded if moved else None
         names = [s.name for s in sources] if keep is not None else [self._float(s) for s in step.inputs]
@@ -130,12 +144,27 @@ class Lowering:
     def _layer(self, step: Step) -> None:
         weight = weight_of(step)
         source = self.values[step.inputs[0]]
-        if not weight.coded:
+        if source.pixels is not None and not weight.coded:
+            self._stem(step, weight, source, source.pixels)
+            return
+        if source.pixels is not None or not weight.coded:
             self._finish(step, weight, terms(step, weight, None), self._float(step.inputs[0]), None)
             return
         made = terms(step, weight, source.coded)
         if source.coded is None or not self._integer_chain(step, weight, made, source):
             self._finish(step, weight, made, source.name, source.coded)
+
+    def _stem(self, step: Step, weight: Weight, source: Value, pixels: Pixels) -> None:
+        """A float layer on a picture's bytes: integer weights, its normalisation in the epilogue."""
+        products = int(np.prod(weight.data.shape[1:]))
+        if pixels.bits > (most := most_bits(products)):
+            raise refusal(
+                step, f"{products} products of bytes and {pixels.bits}-bit weights do not fit an int32; allowed: stem_bits <= {most}"
+            )
+        codes, scale = pixels.weight(weight.data, step.attrs.get("groups", 1))
+        whole = Weight(codes, Uniform(pixels.bits, signed=True), scale, np.zeros(len(codes)))
+        made = replace(terms(step, weight, None), mul=scale, x_offset=pixels.x_offset)
+        self._finish(step, whole, made, source.name, source.coded)
 
     def _finish(self, step: Step, weight: Weight, made: Terms, x: str, act: Coded | None) -> None:
         """The layer with a float output: all affines that follow join its epilogue."""
@@ -338,5 +367,5 @@ def _same_in_channels(step: Step) -> bool:
     return all((v == v.flat[0]).all() for v in step.attrs.values() if isinstance(v, np.ndarray))
 
 
-def input_types(steps: list[Step]) -> dict[str, TensorType]:
-    return {s.path: TensorType(s.shape, Float()) for s in steps if s.op is None}
+def input_types(steps: list[Step], pixels: Pixels | None = None) -> dict[str, TensorType]:
+    return {s.path: TensorType(s.shape, Float() if pixels is None else pixels.encoding) for s in steps if s.op is None}

@@ -34,8 +34,22 @@ class LayerCheck:
 
 
 @dataclass(frozen=True)
+class StemCheck:
+    """What an integer stem changed: the graph against the trained network with its float stem. The rest of a report compares with the
+    network whose stem has the integers' values.
+    """
+
+    bits: int
+    max_difference: float
+    top1_agree: int | None
+
+
+@dataclass(frozen=True)
 class VerifyReport:
-    """``str`` gives the text, ``to_dict`` what JSON wants. Outputs are compared over all images; accuracies need labels."""
+    """``str`` gives the text, ``to_dict`` what JSON wants. Outputs are compared over all images; accuracies need labels.
+
+    ``accuracy_torch`` is that of the trained network, with its float stem if ``stem`` says that the graph has an integer one.
+    """
 
     graph: str
     backend: str
@@ -49,6 +63,7 @@ class VerifyReport:
     top1_agree: int | None
     accuracy_torch: float | None
     accuracy: float | None
+    stem: StemCheck | None = None
 
     @property
     def accumulators(self) -> int:
@@ -88,6 +103,14 @@ class VerifyReport:
             f"  outputs: max |difference| {self.max_difference:.3g} of {self.max_output:.3g}; {self.max_difference_without_flips:.3g} over "
             f"the {self.images_without_flips} images without a flip",
         ]
+        if self.stem is not None:
+            rows.insert(
+                1, f"  the float stem is replaced by {self.stem.bits}-bit integers on bytes; compared with PyTorch computing the same"
+            )
+            agree = f", top-1 class agrees on {self.stem.top1_agree} of {self.images}" if self.stem.top1_agree is not None else ""
+            rows.append(
+                f"  against the float stem as trained: max |difference| {self.stem.max_difference:.3g} of {self.max_output:.3g}{agree}"
+            )
         if self.top1_agree is not None:
             rows.append(f"  top-1 class agrees on {self.top1_agree} of {self.images}")
         if self.accuracy is not None and self.accuracy_torch is not None:

@@ -3,8 +3,12 @@
 A quantised layer is judged on the trained network's own codes: PyTorch convolves them in float64, where sums of integers are exact,
 and the engine runs the layer alone, without its epilogue. End to end the codes that every layer meets are compared; they may differ
 where float32 sums of another order fall on the other side of a threshold, and such flips are counted.
+
+A graph that takes bytes has integers where the network has the float weights of its first layer. It is compared with the network that has
+those integers' values there, in float; what the replacement itself changed is reported beside it.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -17,9 +21,10 @@ from torch import Tensor, nn
 from bitfold.errors import ExportError, unknown
 from bitfold.export.export import frozen_copy
 from bitfold.export.lower import PATCH_SUM
-from bitfold.export.report import ROUNDING, LayerCheck, VerifyReport
+from bitfold.export.pixels import Pixels, pixels_of
+from bitfold.export.report import ROUNDING, LayerCheck, StemCheck, VerifyReport
 from bitfold.ir import ops
-from bitfold.ir.encoding import Float
+from bitfold.ir.encoding import Float, Uniform
 from bitfold.ir.graph import Graph
 from bitfold.ir.interpreter import interpret
 from bitfold.layers.quant import QuantConv2d, QuantLinear
@@ -41,8 +46,9 @@ def verify(
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Compares ``graph`` with the ``model`` it was exported from, on the inputs ``x`` (N, ...).
+    """Compares ``graph`` with the ``model`` it was exported from, on the inputs ``x`` (N, ...), as the graph takes them.
 
+    A graph that takes pictures takes bytes here too; the model gets them normalised as the graph's metadata say.
     ``layer_images``: how many of them check the accumulators. ``batch``: how many run at once. ``labels``: (N,) classes, for accuracy.
     ``backend``: the native engine with ``threads``, or the NumPy interpreter. ``progress``: called with (images done, of all) after
     every batch. The model is not changed.
@@ -54,6 +60,9 @@ def verify(
         raise ExportError(f"verify: {len(xs[0])} inputs, layer_images={layer_images}, batch={batch}; allowed: 1 or more")
     if labels is not None and len(labels) != len(xs[0]):
         raise ExportError(f"verify: {len(labels)} labels for {len(xs[0])} inputs")
+    takes_bytes = not isinstance(next(iter(graph.inputs.values())).element, Float)
+    if takes_bytes and xs[0].dtype != torch.uint8:
+        raise ExportError(f"verify: x is {xs[0].dtype}; allowed for a graph that takes pictures as bytes: torch.uint8")
     with torch.no_grad():
         return _Verification(frozen_copy(model), graph, backend, threads, layer_images).run(xs, batch, labels, progress)
 
@@ -67,13 +76,18 @@ def _runner(graph: Graph, backend: Backend, threads: int) -> Runner:
 
 
 class _Layer:
-    """A Conv or Linear whose weight has codes, its PyTorch module, and the counts so far."""
+    """A Conv or Linear whose weight has codes, its PyTorch module, and the counts so far.
 
-    def __init__(self, node: ops.Conv | ops.Linear, graph: Graph, module: nn.Module, make: Callable[[Graph], Runner]) -> None:
-        self.node, self.module = node, module
+    ``pixels``: the layer is an integer stem; the module's float weight becomes what the integers stand for.
+    """
+
+    def __init__(
+        self, node: ops.Conv | ops.Linear, graph: Graph, module: nn.Module, make: Callable[[Graph], Runner], pixels: Pixels | None
+    ) -> None:
+        self.node, self.module, self.is_stem = node, module, pixels is not None
         self.x_type = graph.types[node.x]
         stored = graph.constants[node.weight]
-        own = _weight_codes(module, stored.codes)
+        own = _weight_codes(module, stored.codes) if pixels is None else _integer_stem(module, node, pixels)
         self.weight = own.double()
         self.counts = dict.fromkeys(LayerCheck.__dataclass_fields__, 0)
         del self.counts["name"]
@@ -122,6 +136,15 @@ class _Layer:
         return LayerCheck(name=self.node.name, **self.counts)
 
 
+def _integer_stem(module: Any, node: ops.Conv | ops.Linear, pixels: Pixels) -> Tensor:
+    """The codes of a float layer's weight; the module gets the values they stand for, so that it computes what the stem does."""
+    groups = node.groups if isinstance(node, ops.Conv) else 1
+    pixels = pixels.flattened(module.weight.shape[1] * groups // len(pixels.mean))
+    codes, values = pixels.codes_and_values(module.weight.numpy(), groups)
+    module.weight.copy_(torch.from_numpy(values))
+    return torch.from_numpy(codes.astype(np.int32))
+
+
 def _weight_codes(module: nn.Module, stored: np.ndarray) -> Tensor:
     """The trained network's own weight codes, not the graph's."""
     if isinstance(module, QuantConv2d | QuantLinear):
@@ -132,6 +155,9 @@ def _weight_codes(module: nn.Module, stored: np.ndarray) -> Tensor:
 class _Verification:
     def __init__(self, model: nn.Module, graph: Graph, backend: Backend, threads: int, layer_images: int) -> None:
         self.model, self.graph, self.backend, self.layer_images = model, graph, backend, layer_images
+        self.pixels, self.trained = None, model  # the normalisation of bytes; the network before its stem is replaced
+        for shape in (t.shape for t in graph.inputs.values() if not isinstance(t.element, Float)):
+            self.pixels, self.trained = pixels_of(graph.metadata, shape[0], _stem_bits(graph)), copy.deepcopy(model)
         modules = dict(model.named_modules())
         self.layers: dict[nn.Module, list[_Layer]] = {}  # in the order of a module's calls
         for node in graph.nodes:
@@ -141,9 +167,10 @@ class _Verification:
                     continue  # a layer of ones that export added
                 if path not in modules:
                     raise ExportError(f"verify: the graph's layer {node.name!r} is not in the model; export it again from this model")
-                layer = _Layer(node, graph, modules[path], lambda g: _runner(g, backend, threads))
+                stem = self.pixels if _reads_input(graph, node.x) else None
+                layer = _Layer(node, graph, modules[path], lambda g: _runner(g, backend, threads), stem)
                 self.layers.setdefault(modules[path], []).append(layer)
-        read = [layer.node.x for group in self.layers.values() for layer in group if layer.coded]
+        read = [layer.node.x for group in self.layers.values() for layer in group if layer.coded and not layer.is_stem]
         self.taps = [name for name in dict.fromkeys(read) if name not in graph.inputs]
         self.run_graph = _runner(graph, backend, threads)
         self.run_tapped = _runner(replace(graph, outputs=(*graph.outputs, *self.taps)), backend, threads)
@@ -152,6 +179,7 @@ class _Verification:
         self, xs: list[Tensor], batch: int, labels: Tensor | np.ndarray | None, progress: Callable[[int, int], None] | None
     ) -> VerifyReport:
         images = len(xs[0])
+        trained_out: list[np.ndarray] = []
         torch_out: list[np.ndarray] = []
         graph_out: list[np.ndarray] = []
         clean: list[np.ndarray] = []
@@ -164,11 +192,19 @@ class _Verification:
                 different, largest = max(different, distance.max()), max(largest, float(np.abs(e).max()))
                 different_clean = max(different_clean, distance[unflipped].max(initial=0.0))
             torch_out.append(expected[0])
+            if self.pixels is not None:
+                trained_out.append(_several(self.trained(*self._floats(part)))[0].numpy())
             graph_out.append(got[0])
             clean.append(unflipped)
             if progress is not None:
                 progress(first + len(part[0]), images)
-        top1, right_torch, right = _classes(np.concatenate(torch_out), np.concatenate(graph_out), labels)
+        returned = np.concatenate(graph_out)
+        top1, right_torch, right = _classes(np.concatenate(torch_out), returned, labels)
+        stem = None
+        if self.pixels is not None:
+            trained = np.concatenate(trained_out)
+            same, right_torch, _ = _classes(trained, returned, labels)
+            stem = StemCheck(self.pixels.bits, float(np.abs(trained - returned).max()), same)
         return VerifyReport(
             graph=self.graph.name,
             backend=self.backend,
@@ -182,7 +218,12 @@ class _Verification:
             top1_agree=top1,
             accuracy_torch=right_torch,
             accuracy=right,
+            stem=stem,
         )
+
+    def _floats(self, xs: list[Tensor]) -> list[Tensor]:
+        """The inputs as the model takes them."""
+        return xs if self.pixels is None else [torch.from_numpy(self.pixels.normalized(x.numpy())) for x in xs]
 
     def _batch(self, xs: list[Tensor], to_check: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """(PyTorch's outputs, the graph's, which images have no flipped code)."""
@@ -200,7 +241,7 @@ class _Verification:
             calls[module] += 1
             if not layer.coded:
                 return
-            own = layer.codes(inputs[0])
+            own = xs[0].reshape(inputs[0].shape) if layer.is_stem else layer.codes(inputs[0])
             if to_check > 0:
                 layer.check(own[:to_check])
             if layer.node.x in codes:
@@ -214,11 +255,31 @@ class _Verification:
 
         handles = [module.register_forward_pre_hook(meet) for module in self.layers]
         try:
-            expected = self.model(*xs)
+            expected = self.model(*self._floats(xs))
         finally:
             for handle in handles:
                 handle.remove()
         return [e.numpy() for e in _several(expected)], list(got), unflipped
+
+
+def _reads_input(graph: Graph, value: str) -> bool:
+    """Whether a value is the graph's input, flattened or not."""
+    while value not in graph.inputs:
+        maker = next(node for node in graph.nodes if node.output == value)
+        if not isinstance(maker, ops.Flatten):
+            return False
+        value = maker.x
+    return True
+
+
+def _stem_bits(graph: Graph) -> int:
+    """The bits of the weights that read the input. ExportError where it is not an integer stem."""
+    layers = [n for n in graph.nodes if isinstance(n, ops.Conv | ops.Linear) and _reads_input(graph, n.x)]
+    found = {graph.constants[n.weight].type.element for n in layers}
+    bits = {e.bits for e in found if isinstance(e, Uniform) and e.signed}
+    if len(found) != 1 or len(bits) != 1:
+        raise ExportError("verify: the graph takes codes, but not into an integer stem; export it again from this model")
+    return bits.pop()
 
 
 def _several(outputs: Any) -> list[Any]:

@@ -40,7 +40,9 @@ def rounded_table(table: np.ndarray, layer: str) -> np.ndarray:
     """An epilogue's T, float64, rounded once to float32. GraphError beyond float32's range, where it would become infinite."""
     largest = float(np.abs(table).max())
     if largest > float(np.finfo(np.float32).max):
-        raise GraphError(f"{layer!r}: the epilogue's bias, weight_mul and tap_mul add up to {largest:.3g}; allowed: float32's range")
+        raise GraphError(
+            f"{layer!r}: the epilogue's bias, weight_mul, tap_mul and x_offset add up to {largest:.3g}; allowed: float32's range"
+        )
     return table.astype(np.float32)
 
 

@@ -62,3 +62,18 @@ def tap_counts(weight_shape: tuple[int, ...], x_hw: tuple[int, int], conv: Conv)
     """V, int64 of (row classes, column classes): valid taps times input channels of a group."""
     rows, columns = conv_classes(conv, x_hw, (weight_shape[2], weight_shape[3]))
     return weight_shape[1] * rows.counts[:, None] * columns.counts[None, :]
+
+
+def offset_sums(weight_codes: np.ndarray, x_offset: np.ndarray, x_hw: tuple[int, int], conv: Conv) -> np.ndarray:
+    """X, float64 of (O, row classes, column classes): over the group's input channels in rising order, from +0.0, the channel's
+    ``x_offset`` times its sum of codes over the valid taps."""
+    out_channels, group_channels, *kernel = weight_codes.shape
+    rows, columns = conv_classes(conv, x_hw, (kernel[0], kernel[1]))
+    own = x_offset.astype(np.float64).reshape(conv.groups, 1, group_channels)  # the channels that an output channel reads
+
+    def total(codes: np.ndarray) -> np.ndarray:
+        sums = codes.sum(axis=(2, 3), dtype=np.int64).reshape(conv.groups, -1, group_channels)
+        return np.add.accumulate(own * sums, axis=2)[:, :, -1].reshape(out_channels) + 0.0
+
+    found = [[total(weight_codes[:, :, r0:r1, c0:c1]) for c0, c1 in columns.taps] for r0, r1 in rows.taps]
+    return np.moveaxis(np.array(found), -1, 0)

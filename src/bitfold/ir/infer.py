@@ -279,7 +279,7 @@ def _core(s: _Scope, taps: int, out_channels: int) -> Element:
         raise s.error("weight", f"is float32 but x is {_kind(x)}", "codes with codes; insert Dequantize before this node")
     exact = not isinstance(x, Float) and not isinstance(weight, Float)
     epilogue = s.node.epilogue
-    for field in ("mul", "bias", "patch_mul", "weight_mul", "tap_mul") if epilogue else ():
+    for field in ("mul", "bias", "patch_mul", "weight_mul", "tap_mul", "x_offset") if epilogue else ():
         name = getattr(epilogue, field)
         if name is not None and not exact and field not in ("mul", "bias"):
             raise s.error(f"epilogue.{field}", f"is {name!r} but x is {_kind(x)}", "None unless x and weight both have codes")
@@ -287,7 +287,7 @@ def _core(s: _Scope, taps: int, out_channels: int) -> Element:
             raise s.error(
                 f"epilogue.{field}", f"is {name!r} but the metric is {ops.DISTANCE!r}", "None: distances have no offsets to correct"
             )
-        s.floats(f"epilogue.{field}", name, (out_channels,))
+        s.floats(f"epilogue.{field}", name, s.types[s.node.x].shape[:1] if field == "x_offset" else (out_channels,))
     if not exact:
         return Float()
     bound = taps * (_farthest(x, weight) if distance else _largest(x) * _largest(weight))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from bitfold.errors import GraphError
 from bitfold.ir import ops
 from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum, rounded_table
 from bitfold.ir.encoding import Coded, Float, Uniform
-from bitfold.ir.geometry import conv_classes, out_size, tap_counts, weight_sums
+from bitfold.ir.geometry import conv_classes, offset_sums, out_size, tap_counts, weight_sums
 from bitfold.ir.graph import Graph, TensorType
 
 Array = np.ndarray
@@ -175,6 +175,9 @@ def _epilogue(conv: ops.Conv, epilogue: ops.Epilogue, graph: Graph, x: Array, we
         table = table + constant(epilogue.weight_mul, 0.0).astype(np.float64) * weight_sums(weight, hw, conv)
     if epilogue.tap_mul is not None:
         table = table + constant(epilogue.tap_mul, 0.0).astype(np.float64) * tap_counts(weight.shape, hw, conv)
+    if epilogue.x_offset is not None:
+        offsets = graph.constants[epilogue.x_offset].data
+        table = table + constant(epilogue.mul, 1.0).astype(np.float64) * offset_sums(weight, offsets, hw, conv)
     offset = rounded_table(table, conv.name)
     if offset.shape[1:] != (1, 1):
         rows, columns = conv_classes(conv, hw, weight.shape[2:])

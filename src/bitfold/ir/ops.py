@@ -7,7 +7,9 @@ A ``Conv`` or ``Linear`` of two coded tensors computes with **codes**: D = sum o
 Without an epilogue D is the output. With one the output is float32, in this order (``fma`` rounds once; T is made at load, in
 float64, and rounded once to float32):
 
-    T = bias + weight_mul * S_w + tap_mul * V        S_w = sum of c_w over valid taps, V = number of valid taps times channels
+    T = bias + weight_mul * S_w + tap_mul * V + mul * X
+                                                     S_w = sum of c_w over valid taps, V = number of valid taps times channels,
+                                                     X = sum over the group's channels of x_offset * (sum of that channel's c_w)
     y = fma(mul, D, T)                               without patch_mul
     y = fma(mul, D, fma(patch_mul, S_a, T))          S_a = sum of c_a over valid taps of the output channel's group
 
@@ -29,13 +31,14 @@ PRODUCT, DISTANCE = "product", "distance"  # what a Conv or Linear sums over its
 
 @dataclass(frozen=True)
 class Epilogue:
-    """Names of float32 constants of shape (out_channels,); None means 1 for mul and 0 for the rest."""
+    """Names of float32 constants of shape (out_channels,), ``x_offset`` (channels of x,); None means 1 for mul and 0 for the rest."""
 
     mul: str | None = None
     bias: str | None = None
     patch_mul: str | None = None  # times S_a; only when an offset of the weights needs it
     weight_mul: str | None = None  # times S_w; only when an offset of the activations needs it
     tap_mul: str | None = None  # times V; only when both have offsets
+    x_offset: str | None = None  # a code c of channel i stands for c + x_offset[i]: pictures as bytes, less their mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,5 +241,5 @@ def constant_names(node: Node) -> tuple[str, ...]:
     names = [getattr(node, field) for field in node.CONSTANTS]
     epilogue: Epilogue | None = getattr(node, "epilogue", None)
     if epilogue is not None:
-        names += [epilogue.mul, epilogue.bias, epilogue.patch_mul, epilogue.weight_mul, epilogue.tap_mul]
+        names += [epilogue.mul, epilogue.bias, epilogue.patch_mul, epilogue.weight_mul, epilogue.tap_mul, epilogue.x_offset]
     return tuple(n for n in names if n is not None)
