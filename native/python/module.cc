@@ -4,6 +4,7 @@
 #include "base/cpu.h"
 #include "python/bind_door.h"
 #include "python/bind_kernels.h"
+#include "python/bind_peaks.h"
 #include "python/bind_plan.h"
 
 namespace nb = nanobind;
@@ -14,4 +15,5 @@ NB_MODULE(_core, m) {
   bitfold::bind_plan(m);
   bitfold::bind_door(m);
   bitfold::bind_kernels(m);
+  bitfold::bind_peaks(m);
 }

@@ -143,3 +143,9 @@ def conv_time(
     repeats: int,
 ) -> list[float]:
     """Seconds of each of `repeats` runs."""
+
+def peak_rate(kind: str, rounds: int) -> float:
+    """Products a second of one instruction mix on registers alone, one core, active instruction set."""
+
+def read_rate(data: U8) -> float:
+    """Bytes a second at which one core reads the array."""

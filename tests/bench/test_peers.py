@@ -1,15 +1,21 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import bitfold
 from bitfold.bench import peers
 from bitfold.bench.check import check
 from bitfold.bench.peers import pytorch
 from bitfold.bench.peers._base import Subject, missing, no_telemetry
-from bitfold.errors import ConfigError
+from bitfold.errors import ConfigError, ExportError
+from bitfold.layers.quant import QuantConv2d
+from bitfold.quantizers.sign import Sign
+
+LOW_BIT = [name for name in peers.names() if peers.get(name).PRECISION == "low-bit"]
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def subject(rng, tmp_path) -> Subject:
     return Subject(model.eval(), x, calibration, threads=1, folder=tmp_path)
 
 
-@pytest.mark.parametrize("name", peers.names())
+@pytest.mark.parametrize("name", [name for name in peers.names() if name not in LOW_BIT])
 def test_peer_gives_the_float_networks_answer(name, subject):
     peer = peers.get(name)
     reason = peer.available()
@@ -40,8 +46,8 @@ def test_peer_gives_the_float_networks_answer(name, subject):
 
 
 def test_every_peer_states_its_precision():
-    assert {"pytorch", "onnxruntime_float32", "onnxruntime_int8", "openvino_float32", "openvino_int8"} <= set(peers.names())
-    assert {peers.get(name).PRECISION for name in peers.names()} == {"float32", "int8"}
+    assert {"pytorch", "onnxruntime_float32", "onnxruntime_int8", "openvino_float32", "openvino_int8", "openvino_binary"} <= set(peers.names())
+    assert {peers.get(name).PRECISION for name in peers.names()} == {"float32", "int8", "low-bit"}
 
 
 def test_unknown_peer_is_suggested():
@@ -71,3 +77,35 @@ def test_environment_is_restored(monkeypatch):
     with no_telemetry():
         assert os.environ["CI"] == "true"
     assert "CI" not in os.environ
+
+
+@pytest.fixture
+def low_bit(subject, tmp_path) -> Subject:
+    torch.manual_seed(0)
+    model = bitfold.apply(bitfold.models.create("digits_cnn"), "bireal").eval()
+    x = np.random.default_rng(0).standard_normal((1, 1, 8, 8)).astype(np.float32)
+    return Subject(subject.model, x, (), threads=1, folder=tmp_path, graph=bitfold.export(model, torch.from_numpy(x)))
+
+
+@pytest.mark.parametrize("name", LOW_BIT)
+def test_low_bit_peer_gives_the_graphs_answer(name, low_bit):
+    peer = peers.get(name)
+    reason = peer.available()
+    if reason is not None:
+        pytest.skip(reason)
+    assert low_bit.graph is not None
+    result = check(peer.prepare(low_bit).call(), bitfold.load(low_bit.graph)(low_bit.x), peer.PRECISION)
+    assert result.problem is None and result.max_difference < 1e-4, result
+
+
+def test_openvinos_binary_convolution_takes_what_it_computes_rightly(low_bit):
+    peer = peers.get("openvino_binary")
+    if peer.available() is not None:
+        pytest.skip(peer.available())
+    twelve = nn.Sequential(QuantConv2d(12, 16, 3, act_quant=Sign(), weight_quant=Sign())).eval()
+    x = np.zeros((1, 12, 4, 4), np.float32)
+    graph = bitfold.export(twelve, torch.from_numpy(x))
+    with pytest.raises(ExportError, match="12 input channels"):
+        peer.prepare(replace(low_bit, x=x, graph=graph))
+    with pytest.raises(ExportError, match="a float network alone"):
+        peer.prepare(replace(low_bit, graph=None))

@@ -87,20 +87,21 @@ def _entries(
     x = pictures(rng, batch, shape)
     calibration = tuple(pictures(rng, batch, shape) for _ in range(CALIBRATION))
     twin, low_bit = untrained(name), untrained(name, method)
-    subject = Subject(twin, x, calibration, threads, folder)
+    say(f"{name}: exporting and verifying {method}")
+    graph = bitfold.export(low_bit, torch.from_numpy(x))
+    subject = Subject(twin, x, calibration, threads, folder, graph)
     with torch.inference_mode():
         want = twin(torch.from_numpy(x)).numpy()
-    say(f"{name}: exporting and verifying {method}")
-    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}"), float_entry(twin, x, want, threads)]
+    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}", graph), float_entry(twin, x, want, threads)]
     for peer in chosen:
         say(f"{name}: preparing {peer}")
         entries.append(peer_entry(peer, subject, want))
     return entries
 
 
-def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str) -> Entry:
-    """The engine on the exported low-bit network; ``verify`` must find no accumulator that differs."""
-    graph: Graph = bitfold.export(model, torch.from_numpy(x))
+def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, graph: Graph | None = None) -> Entry:
+    """The engine on the low-bit network, exported unless ``graph`` is given; ``verify`` must find no accumulator that differs."""
+    graph = bitfold.export(model, torch.from_numpy(x)) if graph is None else graph
     result = bitfold.verify(model, graph, torch.from_numpy(x[:1]))
     details = {"precision": "low-bit", "size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
     if not result.ok:
@@ -119,13 +120,15 @@ def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int) 
 
 
 def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
+    """A peer on the subject; ``want``: the float twin's output. Low-bit peers are compared with the engine on the low-bit graph."""
     peer = peers.get(name)
     reason = peer.available()
     if reason is not None:
         return Entry(name, None, reason)
     try:
         prepared = peer.prepare(subject)
-        result = check(prepared.call(), want, peer.PRECISION)
+        low_bit = peer.PRECISION == "low-bit" and subject.graph is not None
+        result = check(prepared.call(), bitfold.load(subject.graph)(subject.x) if low_bit else want, peer.PRECISION)
     except Exception as error:  # foreign code fails in its own ways; the row says how
         return Entry(name, None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}")
     details = {"precision": peer.PRECISION, "form": prepared.note, "cosine": result.cosine, "max_difference": result.max_difference}

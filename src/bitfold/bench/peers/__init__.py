@@ -1,7 +1,8 @@
-"""Other engines that run the float twin of a network, one file each, found by file name.
+"""Other engines, one file each, found by file name.
 
-A peer file defines PRECISION ("float32" or "int8"), ``available() -> str | None`` (the reason why not) and
-``prepare(subject) -> Prepared``. To add a peer, add a file. Peers run the float twin: it is what a user would deploy without bitfold.
+A peer file defines PRECISION ("float32", "int8" or "low-bit"), ``available() -> str | None`` (the reason why not) and
+``prepare(subject) -> Prepared``. To add a peer, add a file. Most run the float twin of a network: it is what a user would deploy without
+bitfold. A "low-bit" peer runs the low-bit network itself, from the exported graph.
 """
 
 from importlib import import_module

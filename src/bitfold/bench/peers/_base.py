@@ -14,16 +14,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from bitfold.ir.graph import Graph
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A float network with what is needed to run it elsewhere. ``x``: float32 (batch, ...). ``folder``: for the ONNX files."""
+    """A float network with what is needed to run it elsewhere. ``x``: float32 (batch, ...). ``folder``: for the ONNX files.
+    ``graph``: its low-bit form, for the peers that run low-bit networks."""
 
     model: nn.Module
     x: np.ndarray
     calibration: tuple[np.ndarray, ...]  # inputs shaped as x, for int8 ranges
     threads: int
     folder: Path
+    graph: Graph | None = None
 
     @cached_property
     def onnx(self) -> Path:
