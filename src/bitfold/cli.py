@@ -309,13 +309,26 @@ def bench_models(
 
 
 @bench.command("kernels")
-def bench_kernels(threads: BenchThreads = 1, batch: BatchSize = 1, keep: KeepRows = None) -> None:
-    """Single layers in GMAC/s, with the kernel that serves each.
+def bench_kernels(
+    shapes: Annotated[str | None, typer.Option(help="Layers, with commas; default all. A wrong name lists them.")] = None,
+    peers: Annotated[str | None, typer.Option(help="Other engines, with commas; default all; none for bitfold alone.")] = None,
+    threads: BenchThreads = 1,
+    batch: Annotated[int | None, typer.Option(help="Images or rows at once; default: what each layer says.", min=1)] = None,
+    keep: KeepRows = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for kernels.md and kernels.html, with the roofline.")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Draw these kept rows; measure nothing.")] = None,
+) -> None:
+    """Single layers against other engines, and against what the core can do at best.
 
-    Example: bitfold bench kernels
+    Example: bitfold bench kernels --peers openvino_binary,onnxruntime_int8 --out bench --json rows.jsonl
     """
-    benches = importlib.import_module("bitfold.commands.benches")
-    benches.run(importlib.import_module("bitfold.bench.kernels").run, console, keep, None, threads=threads, batch=batch)
+    benches, module = importlib.import_module("bitfold.commands.benches"), importlib.import_module("bitfold.bench.kernels")
+    chosen = [] if peers == "none" else benches.names(peers)
+    options = {"names": benches.names(shapes), "peer_names": chosen, "threads": threads, "batch": batch}
+    made = benches.run(module.run, console, keep, "bitfold", **options) if from_ is None else benches.kept(from_, console)
+    if out is not None:
+        benches.write_kernels(made, out)
+        console.print(f"{out}: kernels.md and kernels.html written", soft_wrap=True)
 
 
 @bench.command("training")

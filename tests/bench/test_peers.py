@@ -46,7 +46,9 @@ def test_peer_gives_the_float_networks_answer(name, subject):
 
 
 def test_every_peer_states_its_precision():
-    assert {"pytorch", "onnxruntime_float32", "onnxruntime_int8", "openvino_float32", "openvino_int8", "openvino_binary"} <= set(peers.names())
+    assert {"pytorch", "onnxruntime_float32", "onnxruntime_int8", "openvino_float32", "openvino_int8", "openvino_binary"} <= set(
+        peers.names()
+    )
     assert {peers.get(name).PRECISION for name in peers.names()} == {"float32", "int8", "low-bit"}
 
 

@@ -1,102 +1,142 @@
-"""Layers alone: the convolutions of a binary ImageNet ResNet-18, its float stem and a large linear layer, each as a small graph.
+"""Layers alone: blocks of a binary ImageNet ResNet-18, every pair of encodings on one shape, stems and linear layers.
 
-Timed is the one fused step that holds the product, by the engine's own profile, without the doors through which arrays go in and
-out. The result of the whole graph is compared with the NumPy interpreter's first.
+Every contestant runs the whole call, doors included, in turn: bitfold on the low-bit graph, float and int8 peers on the float twin,
+binary peers on the graph. Results are checked first: bitfold against the NumPy interpreter, peers against PyTorch or bitfold. Rows of
+bitfold also hold the rate of the kernel alone, from the engine's profile, and the measured ceiling that it stands under.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import torch
 
-from bitfold.bench import rows
+from bitfold.bench import peaks, peers, rows
+from bitfold.bench.models import CALIBRATION, Entry, peer_entry
+from bitfold.bench.peaks import Peaks
+from bitfold.bench.peers._base import Subject
+from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
-from bitfold.bench.timing import Timing, collector_off
-from bitfold.engine.engine import Engine, LayerProfile, load
+from bitfold.bench.shapes import SHAPES, Case, Shape, build
+from bitfold.bench.timing import compare
+from bitfold.engine.engine import Engine, load
 from bitfold.errors import unknown
-from bitfold.ir.encoding import Binary, Float
-from bitfold.ir.graph import Constant, Graph, TensorType
+from bitfold.ir.graph import Graph
 from bitfold.ir.interpreter import interpret
-from bitfold.ir.ops import Add, Conv, Epilogue, Linear, Node, Quantize, TwoSlope
 
 TOLERANCE = 1e-4  # of the largest output: float epilogues may differ from the interpreter by a few ulp
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One benchmark: ``kernel`` 0 means a linear layer. Binary layers are fused as in a Bi-Real block (affine, residual, PReLU)."""
-
-    name: str
-    in_channels: int
-    out_channels: int
-    size: int
-    kernel: int
-    stride: int
-    binary: bool
-
-
-SHAPES = (
-    Shape("binary 3x3 64x56x56", 64, 64, 56, 3, 1, True),
-    Shape("binary 3x3 128x28x28", 128, 128, 28, 3, 1, True),
-    Shape("binary 3x3 256x14x14", 256, 256, 14, 3, 1, True),
-    Shape("binary 3x3 512x7x7", 512, 512, 7, 3, 1, True),
-    Shape("binary linear 2048x2048", 2048, 2048, 1, 0, 1, True),
-    Shape("float 7x7/2 3x224x224 to 64", 3, 64, 224, 7, 2, False),
-    Shape("float 3x3 64x56x56", 64, 64, 56, 3, 1, False),
-    Shape("float linear 512x1000", 512, 1000, 1, 0, 1, False),
-)
-
-
 def run(
-    names: Sequence[str] | None = None, batch: int = 1, threads: int = 1, repeats: int = 15, say: Callable[[str], None] = lambda words: None
+    names: Sequence[str] | None = None,
+    peer_names: Sequence[str] | None = None,
+    threads: int = 1,
+    batch: int | None = None,
+    repeats: int = 30,
+    say: Callable[[str], None] = lambda words: None,
 ) -> list[Row]:
-    """Rows of all SHAPES, or of those whose names are given, timed in turn."""
+    """Rows of all SHAPES, or of those whose names are given; ``batch`` in place of the shapes' own. One subject's contestants are timed
+    interleaved. The first row holds the measured peaks of the core."""
     chosen = SHAPES if names is None else tuple(_named(name) for name in names)
-    nets: dict[Shape, tuple[Engine, np.ndarray]] = {}
-    reasons: dict[Shape, str | None] = {}
+    wanted = list(peer_names) if peer_names is not None else peers.names()
+    for name in wanted:
+        peers.get(name)  # an unknown peer is refused before the work begins
+    say("measuring the peaks of a core")
+    stamp, found = rows.stamp(), peaks.measure()
+    made = [] if found is None else [_peak_row(found, stamp)]
     for shape in chosen:
-        say(f"{shape.name}: checking against the interpreter")
-        graph, x = build(shape, batch)
-        nets[shape] = load(graph, threads=threads), x
-        reasons[shape] = _problem(graph, *nets[shape])
-    say(f"timing {len(chosen)} layers")
-    samples: dict[Shape, list[LayerProfile]] = {shape: [] for shape in chosen}
-    with collector_off():
-        for _ in range(repeats):
-            for shape, (net, x) in nets.items():
-                samples[shape].append(max(net.profile(x, repeats=5), key=lambda step: step.operations))
-    stamp = rows.stamp()
-    return [_row(shape, samples[shape], nets[shape][0], reasons[shape], batch, threads, stamp) for shape in chosen]
+        case = build(shape if batch is None else replace(shape, batch=batch))
+        with TemporaryDirectory() as folder:
+            made += _subject(case, wanted, threads, repeats, Path(folder), found, stamp, say)
+    return made
 
 
-def build(shape: Shape, batch: int) -> tuple[Graph, np.ndarray]:
-    """The graph of one layer with random weights, and an input (batch, ...)."""
-    rng = np.random.default_rng(0)
-    out = shape.out_channels
-    size = (shape.in_channels, shape.size, shape.size) if shape.kernel else (shape.in_channels,)
-    weights = (out, shape.in_channels, shape.kernel, shape.kernel) if shape.kernel else (out, shape.in_channels)
-    constants = {"mul": Constant.from_array(rng.uniform(0.01, 0.02, out)), "bias": Constant.from_array(rng.standard_normal(out))}
-    nodes: list[Node] = []
-    x = "x"
-    if shape.binary:
-        constants["weight"] = Constant.from_codes(rng.choice(np.array([-1, 1], np.int16), weights), Binary())
-        constants["zero"] = Constant.from_array(np.zeros((1, 1)))
-        nodes.append(Quantize(name="sign", output="codes", x="x", thresholds="zero", encoding=Binary()))
-        x = "codes"
-    else:
-        constants["weight"] = Constant.from_array(0.05 * rng.standard_normal(weights))
-    epilogue = Epilogue(mul="mul", bias="bias")
-    if shape.kernel:
-        pad = (shape.kernel // 2, shape.kernel // 2)
-        stride = (shape.stride, shape.stride)
-        nodes.append(Conv(name="product", output="y", x=x, weight="weight", padding=pad, stride=stride, epilogue=epilogue))
-    else:
-        nodes.append(Linear(name="product", output="y", x=x, weight="weight", epilogue=epilogue))
-    if shape.binary and shape.kernel:
-        constants["neg"] = Constant.from_array(rng.uniform(0.1, 0.3, out))
-        nodes += [Add(name="add", output="sum", a="y", b="x"), TwoSlope(name="prelu", output="z", x="sum", neg="neg")]
-    graph = Graph({"x": TensorType(size, Float())}, tuple(nodes), (nodes[-1].output,), constants, name=shape.name)
-    return graph, rng.standard_normal((batch, *size)).astype(np.float32)
+def _subject(
+    case: Case,
+    wanted: Sequence[str],
+    threads: int,
+    repeats: int,
+    folder: Path,
+    found: Peaks | None,
+    stamp: dict[str, Any],
+    say: Callable[[str], None],
+) -> list[Row]:
+    shape, x = case.shape, case.x
+    say(f"{shape.name}: checking against the interpreter")
+    net = load(case.graph, threads=threads)
+    reason = _problem(case.graph, net, x)
+    entries = [Entry("bitfold", None if reason else lambda: net(x), reason)]
+    calibration = tuple(np.random.default_rng(i + 1).standard_normal(x.shape).astype(np.float32) for i in range(CALIBRATION))
+    subject = Subject(case.twin, x, calibration, threads, folder, case.graph)
+    with torch.inference_mode():
+        want = case.twin(torch.from_numpy(x)).numpy()
+    for name in _suited(wanted, shape):
+        say(f"{shape.name}: preparing {name}")
+        entries.append(peer_entry(name, subject, want))
+    say(f"{shape.name}: timing {sum(e.call is not None for e in entries)} contestants")
+    with torch_threads(threads):
+        times = compare({e.name: e.call for e in entries if e.call is not None}, repeats, max_time=20.0)
+    made = []
+    for e in entries:
+        timing = times.get(e.name)
+        details = dict(e.details)
+        if timing is not None:
+            details["gmacs_per_s"] = shape.macs / timing.median_us / 1e3
+            if e.name == "bitfold":
+                details |= _kernel(net, x, found)
+        row = Row(
+            bench="kernels",
+            subject=shape.name,
+            contestant=e.name,
+            threads=threads,
+            batch=shape.batch,
+            timing=timing,
+            reason=e.reason,
+            details=details,
+            **stamp,
+        )
+        made.append(row)
+    return made
+
+
+def _suited(wanted: Sequence[str], shape: Shape) -> list[str]:
+    """A low-bit peer runs what is binary; every other peer runs the float twin of anything, but for the L1 distance, which none has."""
+    found = []
+    for name in wanted:
+        low_bit = peers.get(name).PRECISION == "low-bit"
+        if shape.metric == "product" and (not low_bit or (shape.weight, shape.act) == ("binary", "binary")):
+            found.append(name)
+    return found
+
+
+def _kernel(net: Engine, x: np.ndarray, found: Peaks | None) -> dict[str, Any]:
+    """The products alone: kernel, its rate over all steps that hold one, the memory they move and the ceiling that bounds them."""
+    steps = [s for s in net.profile(x, repeats=15) if s.operations]
+    us, operations, moved = sum(s.microseconds for s in steps), sum(s.operations for s in steps), sum(s.bytes for s in steps)
+    served = next(k for k in net.kernels if k.layer == steps[0].layer)
+    details: dict[str, Any] = {
+        "kernel": served.kernel,
+        "isa": served.isa,
+        "fused": served.op,
+        "kernel_us": us / len(steps),
+        "kernel_gmacs_per_s": operations / us / 1e3,
+        "macs_per_byte": operations / moved,
+    }
+    ceiling = next((kind for family, kind in peaks.CEILING.items() if served.kernel.startswith(family)), None)
+    if found is not None and ceiling is not None:
+        details |= {"ceiling": ceiling, "of_ceiling": details["kernel_gmacs_per_s"] / found.gmacs[ceiling]}
+    return details
+
+
+def _peak_row(found: Peaks, stamp: dict[str, Any]) -> Row:
+    details = {"isa": found.isa, "memory_gb_per_s": found.memory, "cache_gb_per_s": found.cache}
+    details |= {f"{kind}_gmacs_per_s": rate for kind, rate in found.gmacs.items()}
+    return Row(
+        bench="kernels", subject="peaks of one core", contestant="bitfold", threads=1, batch=1, timing=None, details=details, **stamp
+    )
 
 
 def _named(name: str) -> Shape:
@@ -112,16 +152,3 @@ def _problem(graph: Graph, net: Engine, x: np.ndarray) -> str | None:
     assert isinstance(got, np.ndarray) and isinstance(want, np.ndarray)
     worst = float(np.abs(got - want).max() / np.abs(want).max())
     return None if worst <= TOLERANCE else f"wrong result: differs from the interpreter by {worst:.2e} of its range"
-
-
-def _row(
-    shape: Shape, samples: list[LayerProfile], net: Engine, reason: str | None, batch: int, threads: int, stamp: dict[str, object]
-) -> Row:
-    step = samples[0]
-    timing = None if reason else Timing.of((s.microseconds for s in samples), loops=5)
-    isa = next(k.isa for k in net.kernels if k.layer == step.layer)
-    details = {"kernel": step.kernel, "isa": isa, "fused": step.op}
-    if timing is not None:
-        details["gmacs_per_s"] = step.operations / timing.median_us / 1e3  # type: ignore[assignment]
-    fields = {"bench": "kernels", "subject": shape.name, "contestant": "bitfold", "threads": threads, "batch": batch}
-    return Row(**fields, timing=timing, reason=reason, details=details, **stamp)  # type: ignore[arg-type]

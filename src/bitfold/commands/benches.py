@@ -13,8 +13,8 @@ from bitfold.errors import ConfigError
 from bitfold.report.page import duration
 
 
-def run(bench: Callable[..., list[Row]], console: Console, keep: Path | None, reference: str | None, **options: Any) -> None:
-    """``reference``: the contestant whose time is the base of the ratios. ``keep``: JSONL file to which the rows are added."""
+def run(bench: Callable[..., list[Row]], console: Console, keep: Path | None, reference: str | None, **options: Any) -> list[Row]:
+    """The rows. ``reference``: the contestant whose time is the base of the ratios. ``keep``: JSONL file to which the rows are added."""
     console.print(machine.one_line(machine.facts()), soft_wrap=True)
     with console.status("starting") as status:
 
@@ -29,6 +29,26 @@ def run(bench: Callable[..., list[Row]], console: Console, keep: Path | None, re
     if keep is not None:
         rows.append(keep, made)
         console.print(f"{len(made)} rows added to {keep}", soft_wrap=True)
+    return made
+
+
+def kept(path: Path, console: Console) -> list[Row]:
+    """The rows of the last ``bench kernels`` in a file, shown as when they were measured."""
+    found = [row for row in rows.read(path) if row.bench == "kernels"]
+    if not found:
+        raise ConfigError(f"{path}: no row of bench kernels; write one with bitfold bench kernels --json {path}")
+    made = [row for row in found if (row.date, row.command) == (found[-1].date, found[-1].command)]
+    console.print(table(made, "bitfold"))
+    return made
+
+
+def write_kernels(made: Sequence[Row], folder: Path) -> None:
+    """kernels.md and kernels.html."""
+    from bitfold.report.kernels import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kernels.md").write_text(rows.markdown(made, "bitfold"), encoding="utf-8")
+    (folder / "kernels.html").write_text(render(made), encoding="utf-8")
 
 
 def table(made: Sequence[Row], reference: str | None) -> Table:
@@ -61,5 +81,16 @@ def names(text: str | None) -> list[str] | None:
 
 def _notes(details: dict[str, Any]) -> str:
     """What a reader of the table wants; the rows of --json hold everything."""
-    shown = ("accuracy", "accuracy_torch", "file_bytes", "weights", "form", "size_bytes", "kernel", "gmacs_per_s", "times_float")
+    shown = (
+        "accuracy",
+        "accuracy_torch",
+        "file_bytes",
+        "weights",
+        "form",
+        "size_bytes",
+        "kernel",
+        "gmacs_per_s",
+        "of_ceiling",
+        "times_float",
+    )
     return ", ".join(f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in details.items() if k in shown)

@@ -95,7 +95,9 @@ class _Builder:
         bits = np.packbits((weight.codes > 0).reshape(-1), bitorder="little")
         self.weights.append(bits)
         u1 = self.ov.op.Constant(self.ov.Tensor(bits, self.ov.Shape(list(weight.type.shape)), self.ov.Type.u1))
-        return self._scaled(node, self.opset1.binary_convolution(self.values[node.x], u1, places[0], pads, pads, places[3], "xnor-popcount", 0.0))
+        return self._scaled(
+            node, self.opset1.binary_convolution(self.values[node.x], u1, places[0], pads, pads, places[3], "xnor-popcount", 0.0)
+        )
 
     def _linear(self, node: ops.Linear) -> Any:
         weight = self.graph.constants[node.weight]
@@ -135,7 +137,9 @@ class _Builder:
     def _avgpool(self, node: ops.AvgPool) -> Any:
         top, left, bottom, right = node.padding
         pool = self.opset1.avg_pool
-        return pool(self.values[node.x], list(node.stride), [top, left], [bottom, right], list(node.kernel), not node.count_padding, "floor")
+        return pool(
+            self.values[node.x], list(node.stride), [top, left], [bottom, right], list(node.kernel), not node.count_padding, "floor"
+        )
 
     def _mean(self, node: ops.Mean) -> Any:
         axes = [2, 3] if node.over == "space" else [1]
