@@ -12,7 +12,7 @@ CEILING = {
     "conv_b1": "popcount",
     "conv_planes": "popcount",
     "conv_i8": "int8_narrow",
-    "dense_w2": "int8_narrow",
+    "dense_packed": "int8_narrow",
     "conv_i16": "int16",
     "adder_u8": "sad",
     "conv_f32": "fma",
