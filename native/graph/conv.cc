@@ -11,14 +11,15 @@ constexpr int kLimit = 1 << 20;  // of kernel, stride, padding, dilation
 /* The constants that a step keeps; the arguments point into them. */
 struct Constants {
   AlignedBuffer weights, tap_sums, outside, excess, table, row_class, col_class, ascending;
+  AlignedBuffer levels, level_top;
   std::shared_ptr<AlignedBuffer> mul, patch_mul, neg, pos, shift_in, shift_out, threshold_f32, threshold_i32;
 };
 
 struct ConvStep final : Step {
   ConvKernel kernel;
   bf_conv_args args{};  // without the pointers into the arena
-  Value x, residual, out_i32, out_f32, out_bits, patch_sums;
-  bool has_residual = false, has_i32 = false, has_f32 = false, has_bits = false, has_sums = false;
+  Value x, residual, out_i32, out_f32, out_bits, out_u8, patch_sums;
+  bool has_residual = false, has_i32 = false, has_f32 = false, has_bits = false, has_u8 = false, has_sums = false;
   bool is_linear = false;  // images become the rows of one matrix product
   Constants constants;
   double macs = 0;
@@ -30,6 +31,7 @@ struct ConvStep final : Step {
     if (has_i32) a.epilogue.out_i32 = f.at<int32_t>(out_i32, image);
     if (has_f32) a.epilogue.out_f32 = f.at<float>(out_f32, image);
     if (has_bits) a.epilogue.out_bits = f.at<uint32_t>(out_bits, image);
+    if (has_u8) a.epilogue.out_u8 = f.at<uint8_t>(out_u8, image);
     if (has_residual) a.epilogue.residual = f.at<float>(residual, image);
     if (has_sums) a.epilogue.patch_sums = f.at<int32_t>(patch_sums, image);
     return a;
@@ -274,6 +276,35 @@ void set_thresholds(const ConvSpec& s, ConvStep& k) {
   e.ascending = c.ascending.as<uint16_t>();
 }
 
+/* [row][count], one row or one a channel, to [count][lanes]. */
+template <typename T>
+const T* arrange_levels(Array<T> levels, bool per_channel, int oc, AlignedBuffer& buffer, bf_epilogue& e) {
+  const size_t rows = per_channel ? static_cast<size_t>(oc) : 1, count = levels.size / rows, block_lanes = round_up(static_cast<size_t>(oc), 16);
+  require(count >= 1 && count <= 255 && count * rows == levels.size, "Conv: levels have a wrong size; allowed: 1 to 255 a row");
+  buffer = AlignedBuffer(count * block_lanes * sizeof(T));
+  for (size_t k = 0; k < count; ++k)
+    for (size_t o = 0; o < static_cast<size_t>(oc); ++o) buffer.as<T>()[k * block_lanes + o] = levels.data[(per_channel ? o * count : 0) + k];
+  e.level_count = static_cast<int32_t>(count);
+  return buffer.as<T>();
+}
+
+void set_levels(const ConvSpec& s, ConvStep& k) {
+  const bool by_float = s.levels_f32.size != 0, by_int = s.levels_i32.size != 0;
+  require(k.has_u8 ? by_float != by_int : !by_float && !by_int, "Conv: u8 output needs one kind of levels");
+  require(!(by_int && s.family == Family::kConvF32), "Conv: conv_f32 has no integer levels");
+  if (!k.has_u8) return;
+  require(!k.has_bits, "Conv: one output of codes at most");
+  bf_epilogue& e = k.args.epilogue;
+  const int oc = k.args.shape.out_c;
+  if (by_float) e.levels_f32 = arrange_levels(s.levels_f32, s.levels_per_channel, oc, k.constants.levels, e);
+  else e.levels_i32 = arrange_levels(s.levels_i32, s.levels_per_channel, oc, k.constants.levels, e);
+  require(s.descending.size == 0 || s.descending.size == static_cast<size_t>(oc), "Conv: descending has a wrong size");
+  if (s.descending.size == 0) return;
+  k.constants.level_top = AlignedBuffer(round_up(static_cast<size_t>(oc), 16) * 4);
+  for (int o = 0; o < oc; ++o) k.constants.level_top.as<int32_t>()[o] = s.descending.data[o] ? e.level_count : 0;
+  e.level_top = k.constants.level_top.as<int32_t>();
+}
+
 }  // namespace
 
 void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
@@ -281,7 +312,7 @@ void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
   const bool is_float = s.family == Family::kConvF32;
   const int block_lanes = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
   const std::vector<std::pair<const bool*, const Value*>> others{
-      {&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}};
+      {&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}, {&k.has_u8, &k.out_u8}};
   auto attach = [&](int id, Kind kind, bool writes, bool& has, Value& v, const char* what) {
     if (id < 0) return;
     v = writes ? output(id, what) : defined(id, what);
@@ -301,7 +332,8 @@ void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
   attach(s.out_i32, Kind::kI32, true, k.has_i32, k.out_i32, "i32 output");
   attach(s.out_f32, Kind::kF32, true, k.has_f32, k.out_f32, "f32 output");
   attach(s.out_bits, Kind::kBits, true, k.has_bits, k.out_bits, "packed output");
-  require(k.has_i32 || k.has_f32 || k.has_bits, "Conv: no output");
+  attach(s.out_u8, Kind::kU8, true, k.has_u8, k.out_u8, "u8 output");
+  require(k.has_i32 || k.has_f32 || k.has_bits || k.has_u8, "Conv: no output");
   require(!(is_float && (k.has_i32 || s.patch_sums >= 0)), "Conv: conv_f32 has neither an i32 output nor patch sums");
   if (s.patch_sums >= 0) {
     k.patch_sums = output(s.patch_sums, "patch sums");
@@ -316,7 +348,7 @@ void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
   }
   bf_epilogue& e = k.args.epilogue;
   e.out_i32_stride = k.out_i32.stride, e.out_f32_stride = k.out_f32.stride,
-  e.out_bits_stride = k.out_bits.stride, e.residual_stride = k.residual.stride;
+  e.out_bits_stride = k.out_bits.stride, e.out_u8_stride = k.out_u8.stride, e.residual_stride = k.residual.stride;
 }
 
 KernelName Plan::conv(const ConvSpec& s) {
@@ -331,6 +363,7 @@ KernelName Plan::conv(const ConvSpec& s) {
   set_scaling(s, *step);
   set_activation(s, *step);
   set_thresholds(s, *step);
+  set_levels(s, *step);
   const KernelName name{step->kernel.name, isa_name(step->kernel.isa), reason};
   steps_.push_back(std::move(step));
   return name;

@@ -45,7 +45,7 @@ struct Window {
 struct ConvSpec {
   Family family = Family::kConvF32;
   int x = -1, residual = -1;                        /* values; -1 where absent */
-  int out_i32 = -1, out_f32 = -1, out_bits = -1, patch_sums = -1;
+  int out_i32 = -1, out_f32 = -1, out_bits = -1, out_u8 = -1, patch_sums = -1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
   StoredWeights weights;
   size_t weight_count = 0;                          /* elements (bytes or floats) behind `weights` */
@@ -58,6 +58,9 @@ struct ConvSpec {
   float low = 0, high = 0;
   Array<float> threshold_f32;                       /* (out_c) */
   Array<int32_t> threshold_i32;
+  Array<float> levels_f32;                          /* (1 or out_c, level count), of out_u8 */
+  Array<int32_t> levels_i32;
+  bool levels_per_channel = false;
   Array<uint8_t> descending;                        /* (out_c) or empty */
 };
 

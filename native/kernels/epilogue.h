@@ -15,10 +15,12 @@
  *   6. out_bits:    positive = threshold_i32 ? D >= threshold_i32[o] : v >= threshold_f32[o]      (false if v is NaN)
  *                   bit = positive xor ascending[o];  bit 1 means -1; padding bits of the last word are written 0.
  *                   A rising channel (ascending bit 1): code +1 where positive; a falling one (ascending bit 0): code -1 where positive.
+ *   7. out_u8:      n = how many of the level_count levels (of channel o) D or v reaches, compared as in step 6
+ *                   out_u8[p * out_u8_stride + o] = level_top ? |n - level_top[o]| : n
  *
- * A null pointer leaves its step out. With threshold_i32 and neither out_f32 nor threshold_f32, steps 2 to 5 are skipped.
- * lanes = 16 * ceil(out_c / 16): all per-channel arrays, every class of the table, and the channel strides of residual, out_i32 and
- * out_f32 have room for whole blocks of 16 channels. Padding lanes of per-channel arrays hold 0 or any finite number; padding lanes of
+ * A null pointer leaves its step out. Steps 2 to 5 are skipped when only steps on integers follow.
+ * lanes = 16 * ceil(out_c / 16): all per-channel arrays, every class of the table, and the channel strides of residual, out_i32,
+ * out_f32 and out_u8 have room for whole blocks of 16 channels. Padding lanes of per-channel arrays hold 0 or any finite number; padding lanes of
  * the outputs are written with unspecified values.
  */
 #ifndef BITFOLD_KERNELS_EPILOGUE_H_
@@ -59,6 +61,13 @@ typedef struct bf_epilogue {
   const float* threshold_f32;   /* exactly one of the two thresholds (lanes) when out_bits is given */
   const int32_t* threshold_i32; /* integer kernels only */
   const uint16_t* ascending;    /* (lanes / 16): bit l of entry b belongs to channel 16 b + l */
+
+  uint8_t* out_u8; /* step 7 */
+  int64_t out_u8_stride;
+  int32_t level_count;         /* 1 to 255 */
+  const float* levels_f32;     /* exactly one of the two (level_count, lanes) when out_u8 is given */
+  const int32_t* levels_i32;   /* integer kernels only */
+  const int32_t* level_top;    /* (lanes): level_count where bytes count from the top, else 0; null: nowhere */
 } bf_epilogue;
 
 #endif

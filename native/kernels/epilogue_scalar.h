@@ -41,6 +41,16 @@ static inline void bf_store_bits(uint32_t* words, int32_t b, int32_t blocks, uin
   if (b + 1 == blocks && blocks % 2 == 1) memcpy((char*)words + 2 * (int64_t)b + 2, &none, 2);
 }
 
+/* Step 7 for channel o. */
+static inline uint8_t bf_epilogue_byte(const bf_conv_args* args, int32_t o, int32_t d, float v) {
+  const bf_epilogue* e = &args->epilogue;
+  const int32_t lanes = (args->shape.out_c + 15) / 16 * 16;
+  int32_t n = 0;
+  for (int32_t k = 0; k < e->level_count; ++k)
+    n += e->levels_i32 ? d >= e->levels_i32[(int64_t)k * lanes + o] : v >= e->levels_f32[(int64_t)k * lanes + o];
+  return (uint8_t)(e->level_top && e->level_top[o] ? e->level_top[o] - n : n);
+}
+
 /* d: the accumulators of block b, as int32 (f is null) or float32 (d is null). */
 static inline void bf_epilogue_block(const bf_conv_args* args, int32_t y, int32_t x, int32_t b, const int32_t* d, const float* f) {
   const bf_epilogue* e = &args->epilogue;
@@ -51,8 +61,10 @@ static inline void bf_epilogue_block(const bf_conv_args* args, int32_t y, int32_
     const int32_t o = 16 * b + lane;
     if (d && e->out_i32) e->out_i32[pixel * e->out_i32_stride + o] = d[lane];
     float v = 0.0f;
-    if (e->out_f32 || (e->out_bits && !e->threshold_i32)) v = bf_epilogue_value(args, y, x, o, d ? (float)d[lane] : f[lane]);
+    if (e->out_f32 || (e->out_bits && !e->threshold_i32) || (e->out_u8 && !e->levels_i32))
+      v = bf_epilogue_value(args, y, x, o, d ? (float)d[lane] : f[lane]);
     if (e->out_f32) e->out_f32[pixel * e->out_f32_stride + o] = v;
+    if (e->out_u8) e->out_u8[pixel * e->out_u8_stride + o] = bf_epilogue_byte(args, o, d ? d[lane] : 0, v);
     if (e->out_bits) {
       const int positive = d && e->threshold_i32 ? d[lane] >= e->threshold_i32[o] : v >= e->threshold_f32[o];
       bits |= (uint32_t)(positive ^ ((e->ascending[b] >> lane) & 1)) << lane;

@@ -48,7 +48,13 @@ BF_INLINE BlockConstants bf_block_constants(const bf_conv_args* args, int32_t b)
                         bf_block_bits(args, b)};
 }
 
-/* Steps 2 to 6 (thresholds on floats) for one pixel. table: the row class's part. */
+/* Step 7 with the numbers of levels that 16 channels reach. */
+BF_INLINE void bf_store_levels(const bf_epilogue* e, int64_t pixel, int64_t o, vi n) {
+  if (e->level_top) n = vi_abs(vi_sub(n, vi_load(e->level_top + o)));
+  vi_store_bytes(e->out_u8 + pixel * e->out_u8_stride + o, n);
+}
+
+/* Steps 2 to 7 (thresholds on floats) for one pixel. table: the row class's part. */
 BF_INLINE void bf_finish_pixel(const bf_conv_args* args, const BlockConstants& c, const float* table, int64_t lanes, int32_t group, int64_t pixel,
                                int32_t x, int32_t b, vf v) {
   const bf_epilogue* e = &args->epilogue;
@@ -67,6 +73,11 @@ BF_INLINE void bf_finish_pixel(const bf_conv_args* args, const BlockConstants& c
   }
   if (e->out_f32) vf_store(e->out_f32 + pixel * e->out_f32_stride + o, v);
   if (e->out_bits && e->threshold_f32) bf_store_bits(e, c.bits, pixel, b, vf_ge(v, c.threshold));
+  if (e->levels_f32) {
+    vi n = vi_set1(0);
+    for (int32_t k = 0; k < e->level_count; ++k) n = vi_count_vf_ge(n, v, vf_load(e->levels_f32 + k * lanes + o));
+    bf_store_levels(e, pixel, o, n);
+  }
 }
 
 /* The part of the table that belongs to output row y; null without an affine step. */
@@ -94,7 +105,13 @@ static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x
     const BlockBits bits = bf_block_bits(args, b);
     for (int32_t p = 0; p < count; ++p) bf_store_bits(e, bits, pixel + p, b, vi_ge(d[p], threshold));
   }
-  if (!e->out_f32 && !(e->out_bits && e->threshold_f32)) return;
+  if (e->levels_i32)
+    for (int32_t p = 0; p < count; ++p) {
+      vi n = vi_set1(0);
+      for (int32_t k = 0; k < e->level_count; ++k) n = vi_count_ge(n, d[p], vi_load(e->levels_i32 + k * lanes + o));
+      bf_store_levels(e, pixel + p, o, n);
+    }
+  if (!e->out_f32 && !e->levels_f32 && !(e->out_bits && e->threshold_f32)) return;
   const float* table = bf_table_row(e, lanes, y);
   const BlockConstants c = bf_block_constants(args, b);
   for (int32_t p = 0; p < count; ++p) bf_finish_pixel(args, c, table, lanes, group, pixel + p, x + p, b, vi_to_vf(d[p]));

@@ -43,6 +43,21 @@ BF_INLINE vi vi_sub(vi a, vi b) { return vi{_mm256_sub_epi32(a.lo, b.lo), _mm256
 BF_INLINE vi vi_mul(vi a, vi b) { return vi{_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
 /* lane l: the int16 products of pair l of a and of b, added */
 BF_INLINE vi vi_dot_pairs(vi a, vi b) { return vi{_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)}; }
+BF_INLINE vi vi_abs(vi a) { return vi{_mm256_abs_epi32(a.lo), _mm256_abs_epi32(a.hi)}; }
+/* n + 1 where a >= b, else n */
+BF_INLINE vi vi_count_ge(vi n, vi a, vi b) {
+  const vi above = vi_add(n, vi_set1(1));
+  return vi{_mm256_add_epi32(above.lo, _mm256_cmpgt_epi32(b.lo, a.lo)), _mm256_add_epi32(above.hi, _mm256_cmpgt_epi32(b.hi, a.hi))};
+}
+BF_INLINE vi vi_count_vf_ge(vi n, vf a, vf b) {
+  return vi{_mm256_sub_epi32(n.lo, _mm256_castps_si256(_mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ))),
+            _mm256_sub_epi32(n.hi, _mm256_castps_si256(_mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ)))};
+}
+/* numbers of 0 to 255 */
+BF_INLINE void vi_store_bytes(uint8_t* p, vi a) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
+  _mm_storeu_si128((__m128i*)p, _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
 BF_INLINE vf vi_to_vf(vi a) { return vf{_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 BF_INLINE uint32_t vi_ge(vi a, vi b) {
   const uint32_t less = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b.lo, a.lo))) |

@@ -32,6 +32,12 @@ BF_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 BF_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 BF_INLINE vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 BF_INLINE vi vi_dot_pairs(vi a, vi b) { return _mm512_madd_epi16(a, b); }
+BF_INLINE vi vi_abs(vi a) { return _mm512_abs_epi32(a); }
+BF_INLINE vi vi_count_ge(vi n, vi a, vi b) { return _mm512_mask_add_epi32(n, _mm512_cmpge_epi32_mask(a, b), n, _mm512_set1_epi32(1)); }
+BF_INLINE vi vi_count_vf_ge(vi n, vf a, vf b) {
+  return _mm512_mask_add_epi32(n, _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), n, _mm512_set1_epi32(1));
+}
+BF_INLINE void vi_store_bytes(uint8_t* p, vi a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
 BF_INLINE vf vi_to_vf(vi a) { return _mm512_cvtepi32_ps(a); }
 BF_INLINE uint32_t vi_ge(vi a, vi b) { return _mm512_cmpge_epi32_mask(a, b); }
 

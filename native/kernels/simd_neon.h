@@ -95,6 +95,27 @@ BF_INLINE vi vi_mul(vi a, vi b) {
   return BF_FOUR(vi, BF_Q);
 #undef BF_Q
 }
+BF_INLINE vi vi_abs(vi a) {
+#define BF_Q(i) vabsq_s32(a.q[i])
+  return BF_FOUR(vi, BF_Q);
+#undef BF_Q
+}
+/* n + 1 where a >= b, else n */
+BF_INLINE vi vi_count_ge(vi n, vi a, vi b) {
+#define BF_Q(i) vsubq_s32(n.q[i], vreinterpretq_s32_u32(vcgeq_s32(a.q[i], b.q[i])))
+  return BF_FOUR(vi, BF_Q);
+#undef BF_Q
+}
+BF_INLINE vi vi_count_vf_ge(vi n, vf a, vf b) {
+#define BF_Q(i) vsubq_s32(n.q[i], vreinterpretq_s32_u32(vcgeq_f32(a.q[i], b.q[i])))
+  return BF_FOUR(vi, BF_Q);
+#undef BF_Q
+}
+/* numbers of 0 to 255 */
+BF_INLINE void vi_store_bytes(uint8_t* p, vi a) {
+  const int16x8_t low = vcombine_s16(vmovn_s32(a.q[0]), vmovn_s32(a.q[1])), high = vcombine_s16(vmovn_s32(a.q[2]), vmovn_s32(a.q[3]));
+  vst1q_u8(p, vcombine_u8(vmovn_u16(vreinterpretq_u16_s16(low)), vmovn_u16(vreinterpretq_u16_s16(high))));
+}
 /* Lane l: the int16 products of pair l of a and of b, added. */
 BF_INLINE int32x4_t dot_pairs(int32x4_t a, int32x4_t b) {
   const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);

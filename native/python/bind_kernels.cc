@@ -232,6 +232,15 @@ void Call::add_epilogue(const nb::dict& d) {
   e.ascending = padded<uint16_t>(d, "ascending", 1, lanes / 16, lanes / 16, keep);
   if (((e.threshold_f32 != nullptr) + (e.threshold_i32 != nullptr)) != (e.ascending != nullptr))
     refuse("one of the thresholds comes with ascending");
+  if (!d.contains("levels_f32") && !d.contains("levels_i32")) return;
+  const char* key = d.contains("levels_f32") ? "levels_f32" : "levels_i32";
+  e.level_count = static_cast<int32_t>(nb::cast<Array>(d[key]).size() / static_cast<size_t>(s.out_c));
+  if (e.level_count < 1 || e.level_count > 255) refuse("levels must have the shape (1 to 255, out_c)");
+  e.levels_f32 = padded<float>(d, "levels_f32", e.level_count, s.out_c, lanes, keep);
+  e.levels_i32 = padded<int32_t>(d, "levels_i32", e.level_count, s.out_c, lanes, keep);
+  if (e.levels_f32 && e.levels_i32) refuse("levels of one kind only");
+  if (e.levels_i32 && kernel->family == Family::kConvF32) refuse("conv_f32 has no integer levels");
+  e.level_top = padded<int32_t>(d, "level_top", 1, s.out_c, lanes, keep);
 }
 
 void Call::run(int row_parts, int block_parts) const {
@@ -277,10 +286,11 @@ nb::dict conv_run(const std::string& name, const std::vector<int>& shape, const 
   const size_t floats = static_cast<size_t>(call.pixels * call.lanes) * sizeof(float);
   const bool integers = call.kernel->family != Family::kConvF32;
   if (integers) e.out_i32 = static_cast<int32_t*>(call.buffer(floats));
-  if (!e.threshold_i32) e.out_f32 = static_cast<float*>(call.buffer(floats));
+  if (!e.threshold_i32 && !e.levels_i32) e.out_f32 = static_cast<float*>(call.buffer(floats));
   if (e.ascending) e.out_bits = static_cast<uint32_t*>(call.buffer(static_cast<size_t>(call.pixels * words) * sizeof(uint32_t)));
   if (e.out_bits) std::fill(e.out_bits, e.out_bits + call.pixels * words, 0xffffffffu);  // the kernel writes padding bits too
-  e.out_i32_stride = e.out_f32_stride = call.lanes;
+  if (e.level_count) e.out_u8 = static_cast<uint8_t*>(call.buffer(static_cast<size_t>(call.pixels * call.lanes)));
+  e.out_i32_stride = e.out_f32_stride = e.out_u8_stride = call.lanes;
   e.out_bits_stride = words;
   {
     nb::gil_scoped_release release;
@@ -290,6 +300,7 @@ nb::dict conv_run(const std::string& name, const std::vector<int>& shape, const 
   if (e.out_i32) result["i32"] = to_numpy(e.out_i32, call.pixels, call.lanes);
   if (e.out_f32) result["f32"] = to_numpy(e.out_f32, call.pixels, call.lanes);
   if (e.out_bits) result["bits"] = to_numpy(e.out_bits, call.pixels, words);
+  if (e.out_u8) result["u8"] = to_numpy(e.out_u8, call.pixels, call.lanes);
   if (integers) result["patch_sums"] = to_numpy(e.patch_sums, call.pixels, call.args.shape.groups);
   return result;
 }

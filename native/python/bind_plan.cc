@@ -86,13 +86,14 @@ int add_value(Plan& p, const std::string& kind, std::array<int, 3> hwc, int stri
 
 Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tuple<int, int, int, int> weight_shape,
                std::optional<Format> weight_format, std::optional<Format> x_format, Pair stride, Pair padding, Pair dilation, int groups, int x_zero,
-               int out_i32, int out_f32, int out_bits, int patch_sums, int residual, Maybe<float> mul, Maybe<float> table,
+               int out_i32, int out_f32, int out_bits, int out_u8, int patch_sums, int residual, Maybe<float> mul, Maybe<float> table,
                Maybe<float> patch_mul, Maybe<int32_t> row_class, Maybe<int32_t> col_class, std::optional<std::pair<float, float>> clamp,
                Maybe<float> neg, Maybe<float> pos, Maybe<float> shift_in, Maybe<float> shift_out, Maybe<float> threshold_f32,
-               Maybe<int32_t> threshold_i32, Maybe<uint8_t> descending) {
+               Maybe<int32_t> threshold_i32, Maybe<float> levels_f32, Maybe<int32_t> levels_i32, bool levels_per_channel,
+               Maybe<uint8_t> descending) {
   ConvSpec s;
   s.family = family_of(family);
-  s.x = x, s.residual = residual, s.out_i32 = out_i32, s.out_f32 = out_f32, s.out_bits = out_bits, s.patch_sums = patch_sums;
+  s.x = x, s.residual = residual, s.out_i32 = out_i32, s.out_f32 = out_f32, s.out_bits = out_bits, s.out_u8 = out_u8, s.patch_sums = patch_sums;
   std::tie(s.weights.out_c, s.weights.group_c, s.weights.kernel_h, s.weights.kernel_w) = weight_shape;
   s.kernel_h = s.weights.kernel_h, s.kernel_w = s.weights.kernel_w;
   std::tie(s.stride_h, s.stride_w) = stride;
@@ -118,6 +119,7 @@ Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tu
     s.activation = BF_ACT_CLAMP;
     std::tie(s.low, s.high) = *clamp;
   }
+  s.levels_f32 = array<float>(levels_f32), s.levels_i32 = array<int32_t>(levels_i32), s.levels_per_channel = levels_per_channel;
   s.threshold_f32 = array<float>(threshold_f32), s.threshold_i32 = array<int32_t>(threshold_i32), s.descending = array<uint8_t>(descending);
   return names(p.conv(s));
 }
@@ -209,10 +211,11 @@ void bind_plan(nb::module_& m) {
            "x"_a, "out"_a, "before"_a)
       .def("conv", &add_conv,
            "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
-           "dilation"_a, "groups"_a, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,
+           "dilation"_a, "groups"_a, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,
            "mul"_a = nb::none(), "table"_a = nb::none(), "patch_mul"_a = nb::none(), "row_class"_a = nb::none(), "col_class"_a = nb::none(),
            "clamp"_a = nb::none(), "neg"_a = nb::none(), "pos"_a = nb::none(), "shift_in"_a = nb::none(), "shift_out"_a = nb::none(),
-           "threshold_f32"_a = nb::none(), "threshold_i32"_a = nb::none(), "descending"_a = nb::none())
+           "threshold_f32"_a = nb::none(), "threshold_i32"_a = nb::none(), "levels_f32"_a = nb::none(), "levels_i32"_a = nb::none(),
+           "levels_per_channel"_a = false, "descending"_a = nb::none())
       .def("finish", &Plan::finish)
       .def_prop_ro("arena_bytes", &Plan::arena_bytes)
       .def_prop_ro("threads", &Plan::threads)

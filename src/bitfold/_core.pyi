@@ -72,6 +72,7 @@ class Plan:
         out_i32: int = -1,
         out_f32: int = -1,
         out_bits: int = -1,
+        out_u8: int = -1,
         patch_sums: int = -1,
         residual: int = -1,
         mul: F32 | None = None,
@@ -86,6 +87,9 @@ class Plan:
         shift_out: F32 | None = None,
         threshold_f32: F32 | None = None,
         threshold_i32: I32 | None = None,
+        levels_f32: F32 | None = None,
+        levels_i32: I32 | None = None,
+        levels_per_channel: bool = False,
         descending: U8 | None = None,
     ) -> Names: ...
     def finish(self) -> None: ...

@@ -215,6 +215,14 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
             e["threshold_i32"] = (low + rng.integers(-20, 20, cout)).astype(np.int32)
         else:
             e["threshold_f32"] = floats(cout, odd=0.1)
+    elif rng.random() < 0.7:
+        levels = int(rng.choice([1, 2, 3, 7, 15, 40]))
+        if family != "conv_f32" and rng.random() < 0.4:
+            e["levels_i32"] = rng.integers(-200, 200, (levels, cout)).astype(np.int32)
+        else:
+            e["levels_f32"] = floats(levels, cout, odd=0.05)
+        if rng.random() < 0.5:
+            e["level_top"] = rng.choice(np.array([0, levels], np.int32), cout)
     return e
 
 
@@ -291,6 +299,10 @@ def reference_outputs(case: Case) -> dict[str, np.ndarray]:
             positive = d >= e["threshold_i32"] if "threshold_i32" in e else v >= e["threshold_f32"]
             rising = (e["ascending"][np.arange(cout) // 16] >> (np.arange(cout) % 16)) & 1
             out["bits"] = (positive ^ (rising == 1)).reshape(-1, cout)
+        if levels := {"levels_i32": d, "levels_f32": v}.keys() & e.keys():
+            name = levels.pop()
+            reached = ((d if name == "levels_i32" else v)[..., None, :] >= e[name]).sum(axis=-2)
+            out["u8"] = np.abs(reached - e.get("level_top", 0)).reshape(-1, cout)
     return out
 
 

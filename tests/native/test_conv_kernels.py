@@ -44,6 +44,8 @@ def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray],
         assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
     if "f32" in want:
         assert same_floats(got["f32"][:, :cout], want["f32"][:, :cout]), f"float32 outputs differ; {what}"
+    if "u8" in want:
+        assert np.array_equal(got["u8"][:, :cout], want["u8"][:, :cout]), f"bytes of codes differ; {what}"
     if "bits" in want:
         assert np.array_equal(got["bits"], want["bits"]), f"packed bits differ; {what}"
 
@@ -70,6 +72,8 @@ def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> No
             assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
         if "f32" in got:
             assert same_floats(got["f32"][:, :cout], want["f32"]), f"float32 outputs differ; {what}"
+        if "u8" in got:
+            assert np.array_equal(got["u8"][:, :cout], want["u8"]), f"bytes of codes differ; {what}"
         if "bits" in got:
             bits = np.unpackbits(got["bits"].view(np.uint8), axis=1, bitorder="little").astype(bool)
             assert np.array_equal(bits[:, :cout], want["bits"]), f"packed bits differ; {what}"

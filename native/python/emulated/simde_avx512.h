@@ -15,3 +15,12 @@ static inline simde__m512 bf_emulated_cvtepi32_ps(simde__m512i a) {
   return simde__m512_from_private(to);
 }
 #define _mm512_cvtepi32_ps(a) bf_emulated_cvtepi32_ps(a)
+
+/* Nor this one. */
+static inline simde__m128i bf_emulated_cvtepi32_epi8(simde__m512i a) {
+  const simde__m512i_private from = simde__m512i_to_private(a);
+  simde__m128i_private to;
+  for (int i = 0; i < 16; ++i) to.i8[i] = (int8_t)from.i32[i];
+  return simde__m128i_from_private(to);
+}
+#define _mm512_cvtepi32_epi8(a) bf_emulated_cvtepi32_epi8(a)

@@ -4,13 +4,15 @@ from collections import defaultdict
 
 from bitfold.engine.fuse import Product, fuse
 from bitfold.engine.operations import convert_step, node_step, reading_form
-from bitfold.engine.product import as_conv, choice_for, patch_sum_buffer, product_step
+from bitfold.engine.product import as_conv, choice_for, codes_form, patch_sum_buffer, product_step
 from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
 from bitfold.ir import ops
-from bitfold.ir.encoding import Accumulator, Float, Uniform
+from bitfold.ir.encoding import Accumulator, Float, Ternary, Uniform
 from bitfold.ir.graph import Graph
 
 QUANTIZED = ("bits", "u8", "i16")  # of the forms that are wanted, a quantiser makes the smallest; the others are converted from it
+
+MOST_LEVELS = 16  # of a Quantize that an epilogue counts one by one; above, ``plan.quantize`` searches
 
 
 class Forms:
@@ -18,9 +20,9 @@ class Forms:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.units = fuse(graph)
+        self.choices = {node.name: choice_for(graph, node) for node in graph.live if isinstance(node, ops.Conv | ops.Linear)}
+        self.units = fuse(graph, self._made_in_bytes)
         self.alias = _flattened_pixels(graph)
-        self.choices = {unit.node.name: choice_for(graph, unit.node) for unit in self.units if isinstance(unit, Product)}
         self.wanted = self._wanted()
         self.whole_blocks = self._read_in_blocks()
         self.buffers: dict[Slot, Buffer] = {}
@@ -55,13 +57,13 @@ class Forms:
         if unit.stream is not None:
             self._define(unit.stream, self.door(unit.stream))
         if unit.quantize is not None:
-            self._define(unit.quantize.output, "bits")
+            self._define(unit.quantize.output, codes_form(unit.quantize))
         sums = patch_sum_buffer(self.graph, unit, choice)
         if sums is not None:
             self.buffers[Slot(unit.node.output, "sums")] = sums
         steps = [product_step(self.graph, unit, choice, sums is not None, self.slot)]
         if unit.quantize is not None:
-            steps += self._conversions(unit.quantize.output, "bits", unit.quantize.name)
+            steps += self._conversions(unit.quantize.output, codes_form(unit.quantize), unit.quantize.name)
         return steps
 
     def _define(self, value: str, form: str, *, dense: bool = False) -> None:
@@ -74,6 +76,11 @@ class Forms:
             self._define(value, form)
             steps.append(convert_step(layer, Slot(value, made_as), Slot(value, form)))
         return steps
+
+    def _made_in_bytes(self, node: ops.Quantize) -> bool:
+        """Few levels in steps of one that nobody reads as bits: counted in the epilogue of the product before."""
+        products = [self.choices[u.name].form for u in self.graph.readers[node.output] if isinstance(u, ops.Conv | ops.Linear)]
+        return isinstance(node.encoding, Ternary | Uniform) and len(node.encoding.alphabet()) <= MOST_LEVELS and "bits" not in products
 
     def _made_as(self, node: ops.Node) -> str:
         tensor = self.graph.types[node.output]

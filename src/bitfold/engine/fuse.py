@@ -1,9 +1,10 @@
-"""Which nodes one kernel call serves: Conv or Linear -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit.
+"""Which nodes one kernel call serves: Conv or Linear -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit or to a byte.
 
 A node is absorbed when nothing else needs the value in between. The float stream is still written when someone else reads it.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bitfold.ir import ops
@@ -24,9 +25,12 @@ class Product:
     absorbed: tuple[ops.Node, ...] = ()
 
 
-def fuse(graph: Graph) -> list[ops.Node | Product]:
-    """The nodes that compute the outputs, in order, with the absorbed ones inside their Product. Unused nodes are left out."""
-    fuser = _Fuser(graph)
+def fuse(graph: Graph, in_bytes: Callable[[ops.Quantize], bool] = lambda node: False) -> list[ops.Node | Product]:
+    """The nodes that compute the outputs, in order, with the absorbed ones inside their Product. Unused nodes are left out.
+
+    ``in_bytes``: whether an epilogue may make the codes of a Quantize that is not Binary.
+    """
+    fuser = _Fuser(graph, in_bytes)
     return [step for node in _additions_last(graph) if (step := fuser.step(node)) is not None]
 
 
@@ -44,7 +48,8 @@ def _additions_last(graph: Graph) -> list[ops.Node]:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, in_bytes: Callable[[ops.Quantize], bool]) -> None:
+        self.in_bytes = in_bytes
         self.graph, self.defined, self.outputs = graph, set(graph.inputs), set(graph.outputs)
         self.absorbed: set[str] = set()  # names of nodes
 
@@ -82,13 +87,16 @@ class _Fuser:
                 activation, value = user, user.output
                 chain.append(user)
 
-        quantize = next((u for u in self.graph.readers[value] if isinstance(u, ops.Quantize) and isinstance(u.encoding, Binary)), None)
+        quantize = next((u for u in self.graph.readers[value] if isinstance(u, ops.Quantize) and self.takes(u)), None)
         stream: str | None = value
         if quantize is not None:
             chain.append(quantize)
             if self.only_user(value) is quantize:
                 stream = None
         return Product(node, affine, residual, activation, quantize, stream, tuple(chain))
+
+    def takes(self, node: ops.Quantize) -> bool:
+        return isinstance(node.encoding, Binary) or self.in_bytes(node)
 
     def residual(self, add: ops.Add, value: str) -> str | None:
         """The other operand of an Add, if it is of the same shape and known before the product runs."""

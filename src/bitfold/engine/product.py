@@ -60,7 +60,8 @@ def product_step(graph: Graph, product: Product, choice: Choice, sums: bool, slo
         exact = not isinstance(graph.types[product.stream].element, Float)
         slots["out_i32" if exact else "out_f32"] = Slot(product.stream, "i32" if exact else "f32")
     if product.quantize is not None:
-        slots["out_bits"] = Slot(product.quantize.output, "bits")
+        form = codes_form(product.quantize)
+        slots[f"out_{form}"] = Slot(product.quantize.output, form)
         arguments |= _thresholds(graph, product.quantize)
     if sums:
         slots["patch_sums"] = Slot(name, "sums")
@@ -104,10 +105,18 @@ def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) 
     }
 
 
+def codes_form(quantize: ops.Quantize) -> str:
+    """The form in which an epilogue writes codes."""
+    return "bits" if isinstance(quantize.encoding, Binary) else "u8"
+
+
 def _thresholds(graph: Graph, quantize: ops.Quantize) -> dict[str, Any]:
     constant = graph.constants[quantize.thresholds]
-    key = "threshold_f32" if isinstance(constant.type.element, Float) else "threshold_i32"
-    arguments: dict[str, Any] = {key: constant.data.reshape(-1).copy()}
+    kind = "f32" if isinstance(constant.type.element, Float) else "i32"
+    arguments: dict[str, Any] = {f"threshold_{kind}": constant.data.reshape(-1).copy()}
+    if codes_form(quantize) == "u8":
+        per_channel = constant.data.shape[0] == graph.types[quantize.output].shape[0]
+        arguments = {f"levels_{kind}": constant.data.reshape(-1).copy(), "levels_per_channel": per_channel}
     if quantize.descending is not None:
         arguments["descending"] = (graph.constants[quantize.descending].codes < 0).astype(np.uint8)
     return arguments
