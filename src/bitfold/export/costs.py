@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from bitfold.errors import ConfigError
 from bitfold.ir.encoding import Encoding, Float
 from bitfold.ir.summary import Row, Summary
+from bitfold.layers.adder import AdderConv2d
 from bitfold.layers.probe import probing
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
@@ -88,7 +89,8 @@ def _row(path: str, module: nn.Module, own: list[nn.Parameter], shapes: list[tup
     macs = outputs * module.weight[0].numel()
     weights = sum(p.numel() for p in own if p is module.weight)
     size_bytes = math.ceil(weights * weight_bits / 8) + 4 * (parameters - weights)
-    return Row(path, type(module).__name__, out_shape, act_bits, weight_bits, parameters, macs, size_bytes)
+    additions = 2 * macs if isinstance(module, AdderConv2d) else 0
+    return Row(path, type(module).__name__, out_shape, act_bits, weight_bits, parameters, 0 if additions else macs, size_bytes, additions)
 
 
 def _bits(encoding: Encoding) -> int:

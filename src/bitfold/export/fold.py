@@ -20,7 +20,7 @@ from bitfold.export.modules import stated_encoding
 from bitfold.export.steps import Call, Step
 from bitfold.export.thresholds import check_forward
 from bitfold.ir.encoding import Binary, Coded, Encoding, Float, Uniform
-from bitfold.ir.ops import Epilogue
+from bitfold.ir.ops import DISTANCE, Epilogue
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
 
@@ -144,8 +144,23 @@ def terms(step: Step, weight: Weight, act: Coded | None) -> Terms:
     return replace(made, bias=bias + fixed, weight_mul=0 * bias, tap_mul=0 * bias)
 
 
-def sum_range(weight: Weight, act: Coded) -> tuple[int, int]:
+def distance_terms(step: Step, weight: Weight, act: Coded | None) -> Terms:
+    """The same for distances: one scale of activations and weights comes out of all of them."""
+    if act is None or not (isinstance(act, Uniform) and isinstance(weight.encoding, Uniform)):
+        raise refusal(step, "distances need Uniform codes of activations and weights")
+    if act.offset != 0 or weight.offset.any() or (weight.scale != act.scale).any():
+        got = f"scale {act.scale} and offset {act.offset}, weights up to {weight.scale.max()} and {np.abs(weight.offset).max()}"
+        raise refusal(step, f"activations have {got}; allowed: one scale for both, no offset")
+    layer: Any = step.module
+    zero = np.zeros(len(weight.data))
+    return Terms(weight.scale, zero if layer.bias is None else layer.bias.detach().double().numpy(), zero, zero, zero)
+
+
+def sum_range(step: Step, weight: Weight, act: Coded) -> tuple[int, int]:
     """The smallest and largest D that any channel can reach at any position."""
+    if step.attrs.get("metric") == DISTANCE:
+        far = np.maximum(np.abs(weight.data.astype(np.int64) - act.min_code), np.abs(weight.data.astype(np.int64) - act.max_code))
+        return -int(far.reshape(len(far), -1).sum(axis=1).max()), 0
     codes, taps = weight.data.astype(np.int64), tuple(range(1, weight.data.ndim))
     up, down = codes.clip(min=0).sum(axis=taps), codes.clip(max=0).sum(axis=taps)
     low, high = min(act.min_code, 0), max(act.max_code, 0)  # a padded tap adds 0

@@ -13,7 +13,7 @@ import torch
 
 from bitfold.errors import ExportError
 from bitfold.export.builder import Builder
-from bitfold.export.fold import Terms, Weight, act_encoding, refusal, sum_range, terms, weight_of
+from bitfold.export.fold import Terms, Weight, act_encoding, distance_terms, refusal, sum_range, terms, weight_of
 from bitfold.export.pixels import Pixels, most_bits
 from bitfold.export.steps import Step, TorchFunction
 from bitfold.export.thresholds import (
@@ -144,13 +144,14 @@ class Lowering:
     def _layer(self, step: Step) -> None:
         weight = weight_of(step)
         source = self.values[step.inputs[0]]
-        if source.pixels is not None and not weight.coded:
+        distance = step.attrs.get("metric") == ops.DISTANCE  # of codes alone: its terms refuse everything else
+        if source.pixels is not None and not weight.coded and not distance:
             self._stem(step, weight, source, source.pixels)
             return
-        if source.pixels is not None or not weight.coded:
+        if (source.pixels is not None or not weight.coded) and not distance:
             self._finish(step, weight, terms(step, weight, None), self._float(step.inputs[0]), None)
             return
-        made = terms(step, weight, source.coded)
+        made = (distance_terms if distance else terms)(step, weight, source.coded)
         if source.coded is None or not self._integer_chain(step, weight, made, source):
             self._finish(step, weight, made, source.name, source.coded)
 
@@ -293,7 +294,7 @@ class Lowering:
         chain = Chain((), tuple(r for r in readers if r is not None)) if direct else self._chain(only) if only is not None else None
         if chain is None or not made.same_everywhere:
             return False
-        accumulated = Accumulated(made.mul, made.bias, *sum_range(weight, source.coded), layer.shape)
+        accumulated = Accumulated(made.mul, made.bias, *sum_range(layer, weight, source.coded), layer.shape)
         monotone = all(_monotone(s) for s in chain.functions)
         found: list[tuple[Step, Coded, Thresholds, bool]] = []
         for step in chain.quantizers:

@@ -12,6 +12,7 @@ from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
 from bitfold.ir.encoding import Encoding, Float
 from bitfold.layers.activations import RPReLU, TwoSlope
+from bitfold.layers.adder import AdderConv2d
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 from bitfold.layers.scale_map import ScaleMap
 from bitfold.layers.shift_norm import ShiftNorm
@@ -53,9 +54,16 @@ def _quantised(call: Call, quantizer: Quantizer, x: Step, path: str) -> Step:
 def _conv(call: Call, module: nn.Conv2d, x: Step) -> Step:
     if module.padding_mode != "zeros":
         raise call.refuse(f"padding_mode={module.padding_mode!r}; allowed: 'zeros'")
-    fields = {"stride": module.stride, "padding": _padding(call, module), "dilation": module.dilation, "groups": module.groups}
+    fields: dict[str, Any] = {
+        "stride": module.stride,
+        "padding": _padding(call, module),
+        "dilation": module.dilation,
+        "groups": module.groups,
+    }
     if isinstance(module, QuantConv2d):
         x = _quantised(call, module.act_quant, x, f"{call.path}.act_quant")
+    if isinstance(module, AdderConv2d):
+        fields["metric"] = ops.DISTANCE
     return Step(ops.Conv, call.path, (x,), call.shape, fields, module)
 
 
@@ -140,6 +148,7 @@ def _refused(call: Call, module: nn.Module, x: Step) -> Step:
 
 _HANDLERS: dict[Any, Handler] = {
     Quantizer: _quantizer,
+    AdderConv2d: _conv,
     QuantConv2d: _conv,
     QuantLinear: _linear,
     nn.Conv2d: _conv,

@@ -27,6 +27,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Float, Uniform
 from bitfold.ir.graph import Graph
 from bitfold.ir.interpreter import interpret
+from bitfold.layers.adder import adder_conv2d
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
 Backend = Literal["engine", "interpreter"]
@@ -111,6 +112,8 @@ class _Layer:
         if isinstance(self.node, ops.Linear):
             return F.linear(codes.double(), self.weight).numpy()
         node = self.node
+        if node.metric == ops.DISTANCE:  # the code of 0 is 0
+            return adder_conv2d(codes.double(), self.weight, node.stride, node.padding, node.dilation, node.groups).numpy()
         return F.conv2d(codes.double(), self.weight, None, node.stride, node.padding, node.dilation, node.groups).numpy()
 
     def check(self, codes: Tensor) -> None:
