@@ -17,6 +17,10 @@
 /* FROM in NCHW to TO in NHWC and back. Blocks of pixels keep both sides in the first cache; pictures of 3 channels go in one pass. */
 #define BF_TO_NHWC(NAME, FROM, TO)                                                                                \
   static void NAME(const FROM* BF_RESTRICT in, TO* BF_RESTRICT out, int c, int pixels, int stride) {              \
+    if (pixels == 1) {                                                                                            \
+      BF_CHANNELS(c) out[ch] = (TO)in[ch];                                                                        \
+      return;                                                                                                     \
+    }                                                                                                             \
     if (c == 3) {                                                                                                 \
       for (int p = 0; p < pixels; ++p) {                                                                          \
         TO* y = out + (size_t)p * stride;                                                                         \
@@ -40,6 +44,10 @@ BF_TO_NHWC(to_nhwc_8_16, uint8_t, uint16_t)
 
 #define BF_TO_NCHW(NAME, FROM, TO)                                                                                \
   static void NAME(const FROM* BF_RESTRICT in, TO* BF_RESTRICT out, int c, int pixels, int stride) {              \
+    if (pixels == 1) {                                                                                            \
+      BF_CHANNELS(c) out[ch] = (TO)in[ch];                                                                        \
+      return;                                                                                                     \
+    }                                                                                                             \
     for (int p0 = 0; p0 < pixels; p0 += 64) {                                                                     \
       const int p1 = p0 + 64 < pixels ? p0 + 64 : pixels;                                                         \
       BF_CHANNELS(c) {                                                                                            \
