@@ -78,7 +78,8 @@ Kind input_kind(Family family) {
     case Family::kConvB1:
     case Family::kConvPlanes: return Kind::kBits;
     case Family::kConvI8:
-    case Family::kDensePacked: return Kind::kU8;
+    case Family::kDensePacked:
+    case Family::kConvU8: return Kind::kU8;
     case Family::kConvI16: return Kind::kI16;
     case Family::kConvF32: return Kind::kF32;
     case Family::kAdderU8: return Kind::kU8;
@@ -171,6 +172,7 @@ void set_input(const ConvSpec& s, ConvStep& k) {
   require(k.x.kind == input_kind(s.family),
           std::string("Conv: the input is held as ") + kind_name(k.x.kind) + ", which " + family_name(s.family) + " does not read");
   require(s.family != Family::kConvB1 || k.x.plane_kind == BF_PLANES_BINARY, "Conv: conv_b1 needs binary activations");
+  require(s.family != Family::kConvU8 || k.x.min_code == 0, "Conv: conv_u8 needs codes that are their bytes");
   k.args.shape = make_shape(s, k.x);
   if (k.x.kind == Kind::kBits) {
     require(s.x_format.linear() && s.x_format.bits >= 1 && s.x_format.bits <= 16 && s.x_format.planes() == k.x.planes,
@@ -200,7 +202,8 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
     excess_sums(weights, c.excess.as<int32_t>());
     k.args.excess = c.excess.as<int32_t>();
   }
-  if (s.family == Family::kConvI16 || s.family == Family::kConvF32 || s.family == Family::kAdderU8) return;
+  const bool has_tap_sums = s.family == Family::kConvB1 || s.family == Family::kConvPlanes || s.family == Family::kConvI8;
+  if (!has_tap_sums) return;
   c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();

@@ -60,7 +60,7 @@ typedef struct bf_conv_args {
   const int32_t* tap_sums; /* [block][tap][16]: sum of the weight codes of one tap over its input channels; all but conv_i16 and conv_f32 */
   bf_code_planes in_planes;     /* conv_planes and patch_sum only */
   bf_code_planes weight_planes; /* conv_planes only */
-  bf_byte_codes in_bytes;       /* conv_i8, adder_u8 and dense_packed only */
+  bf_byte_codes in_bytes;       /* conv_i8, adder_u8 and dense_packed; of conv_u8 the base, which is 0 */
   const int32_t* excess;        /* adder_u8 only: (lanes), see there */
   bf_packed_codes weight_fields; /* dense_packed only */
   bf_epilogue epilogue;

@@ -10,6 +10,7 @@
 #include "kernels/conv_i16/kernels.inc"
 #include "kernels/conv_i8/kernels.inc"
 #include "kernels/conv_planes/kernels.inc"
+#include "kernels/conv_u8/kernels.inc"
 #include "kernels/dense_packed/kernels.inc"
 #undef KERNEL
 
@@ -26,6 +27,9 @@ constexpr ConvKernel kKernels[] = {
 #undef FAMILY
 #define FAMILY Family::kConvI8
 #include "kernels/conv_i8/kernels.inc"
+#undef FAMILY
+#define FAMILY Family::kConvU8
+#include "kernels/conv_u8/kernels.inc"
 #undef FAMILY
 #define FAMILY Family::kConvI16
 #include "kernels/conv_i16/kernels.inc"
@@ -49,6 +53,7 @@ const char* family_name(Family family) {
     case Family::kConvB1: return "conv_b1";
     case Family::kConvPlanes: return "conv_planes";
     case Family::kConvI8: return "conv_i8";
+    case Family::kConvU8: return "conv_u8";
     case Family::kConvI16: return "conv_i16";
     case Family::kConvF32: return "conv_f32";
     case Family::kAdderU8: return "adder_u8";

@@ -10,7 +10,7 @@
 
 namespace bitfold {
 
-enum class Family { kConvB1, kConvPlanes, kConvI8, kConvI16, kConvF32, kAdderU8, kDensePacked };
+enum class Family { kConvB1, kConvPlanes, kConvI8, kConvU8, kConvI16, kConvF32, kAdderU8, kDensePacked };
 
 struct ConvKernel {
   const char* name; /* family_types_tile_isa: the symbol, the test id and the benchmark row */

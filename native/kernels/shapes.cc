@@ -1,5 +1,7 @@
 #include "kernels/shapes.h"
 
+#include "kernels/conv_u8/conv_u8.h"
+
 namespace {
 constexpr int kMaxGroupChannels = 16384;  // the row of zeros that stands for a tap outside the image holds this many bits
 
@@ -39,6 +41,12 @@ const char* bf_needs_octets(const bf_conv_shape* s) {
   if (s->groups == 1) return s->in_stride < (s->in_c + 7) / 8 * 8 ? "input stride has no room for whole groups of 8 channels" : nullptr;
   if (s->in_c / s->groups % 8 != 0) return "input channels per group are not a multiple of 8";
   return s->out_c / s->groups % 16 != 0 ? "output channels per group are not a multiple of 16" : nullptr;
+}
+
+const char* bf_needs_window(const bf_conv_shape* s) {
+  if (s->groups != 1) return "groups";
+  if (s->dilation_w != 1) return "dilated columns";
+  return static_cast<int64_t>(s->kernel_h) * s->kernel_w * s->in_c > BF_U8_WINDOW ? "more than 8192 codes in a window" : nullptr;
 }
 
 const char* bf_needs_blocks(const bf_conv_shape* s) {

@@ -58,6 +58,15 @@ BF_INLINE void vi_store_bytes(uint8_t* p, vi a) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
   _mm_storeu_si128((__m128i*)p, _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
+/* a in registers: gcc would rather load it again for every use */
+BF_INLINE vi vi_hold(vi a) {
+  __asm__("" : "+x"(a.lo), "+x"(a.hi));
+  return a;
+}
+BF_INLINE vf vf_hold(vf a) {
+  __asm__("" : "+x"(a.lo), "+x"(a.hi));
+  return a;
+}
 BF_INLINE vf vi_to_vf(vi a) { return vf{_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 BF_INLINE uint32_t vi_ge(vi a, vi b) {
   const uint32_t less = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b.lo, a.lo))) |

@@ -38,6 +38,8 @@ BF_INLINE vi vi_count_vf_ge(vi n, vf a, vf b) {
   return _mm512_mask_add_epi32(n, _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), n, _mm512_set1_epi32(1));
 }
 BF_INLINE void vi_store_bytes(uint8_t* p, vi a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
+BF_INLINE vi vi_hold(vi a) { return a; }
+BF_INLINE vf vf_hold(vf a) { return a; }
 BF_INLINE vf vi_to_vf(vi a) { return _mm512_cvtepi32_ps(a); }
 BF_INLINE uint32_t vi_ge(vi a, vi b) { return _mm512_cmpge_epi32_mask(a, b); }
 

@@ -126,6 +126,8 @@ BF_INLINE vi vi_dot_pairs(vi a, vi b) {
   return BF_FOUR(vi, BF_Q);
 #undef BF_Q
 }
+BF_INLINE vi vi_hold(vi a) { return a; }
+BF_INLINE vf vf_hold(vf a) { return a; }
 BF_INLINE vf vi_to_vf(vi a) {
 #define BF_Q(i) vcvtq_f32_s32(a.q[i])
   return BF_FOUR(vf, BF_Q);

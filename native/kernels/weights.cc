@@ -79,7 +79,7 @@ void CodeFormat::decode_table(int16_t* table) const {
 namespace {
 
 struct Sizes {
-  int64_t taps, channels, bytes, words, pairs, fours, blocks;
+  int64_t taps, channels, bytes, words, pairs, fours, run_pairs, blocks;
   explicit Sizes(const StoredWeights& w)
       : taps(static_cast<int64_t>(w.kernel_h) * w.kernel_w),
         channels(w.group_c),
@@ -87,6 +87,7 @@ struct Sizes {
         words((w.group_c + 31) / 32),
         pairs((w.group_c + 1) / 2),
         fours((w.group_c + 3) / 4),
+        run_pairs((static_cast<int64_t>(w.kernel_w) * w.group_c + 1) / 2),
         blocks((w.out_c + 15) / 16) {}
 };
 
@@ -228,6 +229,15 @@ void pack_fields(const StoredWeights& w, uint32_t* out) {
   });
 }
 
+void pack_runs(const StoredWeights& w, int16_t* out) {
+  const Sizes n(w);
+  for_each_lanes(w, [&](int64_t b, int64_t tap, int64_t c, const int16_t* lanes) {
+    const int64_t k = tap % w.kernel_w * n.channels + c;
+    int16_t* to = out + ((b * w.kernel_h + tap / w.kernel_w) * n.run_pairs + k / 2) * 32 + k % 2;
+    for (int lane = 0; lane < 16; ++lane) to[2 * lane] = lanes[lane];
+  });
+}
+
 void pack_f32(const StoredWeights& w, float* out) {
   const Sizes n(w);
   for (int64_t o = 0; o < w.out_c; ++o) {
@@ -275,6 +285,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
     case Layout::kBytes: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
     case Layout::kI8: return static_cast<size_t>(n.blocks * n.taps * n.fours * 64);
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
+    case Layout::kRuns: return static_cast<size_t>(n.blocks * w.kernel_h * n.run_pairs * 64);
     case Layout::kF32: return static_cast<size_t>(n.blocks * n.taps * n.channels * 64);
     case Layout::kOctets: return static_cast<size_t>(n.blocks * n.taps * n.bytes * 128);
     case Layout::kFields: return static_cast<size_t>(n.blocks * n.taps * ((n.channels * w.format.packed_codes().bits + 31) / 32) * 64);
@@ -287,8 +298,9 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
   if (layout != Layout::kF32 && w.floats) throw std::invalid_argument("float32 weights need the layout F32");
   if ((layout == Layout::kWords || layout == Layout::kBytes) && !w.format.linear())
     throw std::invalid_argument("power-of-two weights need the layout I8, I16 or F32");
-  if (layout == Layout::kI16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
-    throw std::invalid_argument("unsigned 16-bit codes do not fit the layout I16");
+  const bool is_int16 = layout == Layout::kI16 || layout == Layout::kRuns;
+  if (is_int16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
+    throw std::invalid_argument("unsigned 16-bit codes do not fit int16");
   if (layout == Layout::kOctets && (w.x_format.kind != CodeKind::kUniform || w.x_format.bits > 8))
     throw std::invalid_argument("the layout OCTETS needs uniform activations of at most 8 bits");
   std::memset(out, 0, packed_size(layout, w));
@@ -298,6 +310,7 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
     case Layout::kI8: return pack_i8(w, static_cast<int8_t*>(out));
     case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
     case Layout::kFields: return pack_fields(w, static_cast<uint32_t*>(out));
+    case Layout::kRuns: return pack_runs(w, static_cast<int16_t*>(out));
     case Layout::kF32: return w.floats ? pack_f32(w, static_cast<float*>(out)) : pack_f32_from_codes(w, static_cast<float*>(out));
     case Layout::kOctets: return pack_octets(w, static_cast<uint8_t*>(out));
   }

@@ -7,6 +7,7 @@
  *   BYTES          uint8  [pair of blocks][plane][tap][4 * word + byte][32]: one byte (8 input channels) of 32 output channels
  *   I8             int8   [block][tap][ceil(Cg / 4)][16][4]
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
+ *   RUNS           int16  [block][tap row][ceil(kernel_w * Cg / 2)][16][2]: the taps of a row as one run, channel fastest
  *   F32            float  [block][tap][Cg][16]
  *   OCTETS         uint8  [block][half][tap][ceil(Cg / 8)][8 output channels][8 input channels]: codes clamped to the range of the
  *                         activations' codes, minus its lowest
@@ -22,7 +23,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI8, kI16, kF32, kOctets, kFields };
+enum class Layout { kWords, kBytes, kI8, kI16, kRuns, kF32, kOctets, kFields };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -56,8 +57,8 @@ struct StoredWeights {
 /* Bytes of the packed weights; a buffer of this size, 64-byte aligned, is filled by pack_weights. */
 size_t packed_size(Layout layout, const StoredWeights& weights);
 
-/* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16 and kOctets coded ones (any), kF32 takes both (codes
- * become floats), kFields packable() ones.
+/* kWords and kBytes need coded linear weights, kI8 coded ones within -128 to 127, kI16, kRuns and kOctets coded ones (any), kF32 takes both
+ * (codes become floats), kFields packable() ones.
  * Throws std::invalid_argument where the layout cannot hold the weights. */
 void pack_weights(Layout layout, const StoredWeights& weights, void* out);
 

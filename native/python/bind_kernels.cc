@@ -149,9 +149,11 @@ void Call::add_input(const Array& input, const Format& in_format, const nb::dict
     return;
   }
   const CodeFormat format = code_format(in_format);
-  if (kernel->family == Family::kConvI8 || kernel->family == Family::kAdderU8 || kernel->family == Family::kDensePacked) {
+  const Family family = kernel->family;
+  if (family == Family::kConvI8 || family == Family::kConvU8 || family == Family::kAdderU8 || family == Family::kDensePacked) {
     if (s.in_stride < s.in_c) refuse("in_stride is smaller than in_c");
     add_bytes(format, d.contains("outside") ? nb::cast<int>(d["outside"]) : -std::min(0, format.min_code()));
+    if (kernel->family == Family::kConvU8 && args.in_bytes.base != 0) refuse("conv_u8 needs codes that are their bytes");
     args.input = data_of<uint8_t>(input, count, "input");
     find_patch_sum_u8(kernel->isa)(&s, args.in_bytes.base, static_cast<const uint8_t*>(args.input), sums, 0, s.out_h);
     return;

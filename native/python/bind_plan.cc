@@ -50,8 +50,8 @@ Outside outside_of(const std::string& name) {
 }
 
 Family family_of(const std::string& name) {
-  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI8, Family::kConvI16, Family::kConvF32, Family::kAdderU8,
-                        Family::kDensePacked}) {
+  for (Family family : {Family::kConvB1, Family::kConvPlanes, Family::kConvI8, Family::kConvU8, Family::kConvI16, Family::kConvF32,
+                        Family::kAdderU8, Family::kDensePacked}) {
     if (name == family_name(family)) return family;
   }
   throw std::invalid_argument("unknown kernel family " + name);

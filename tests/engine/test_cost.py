@@ -1,5 +1,7 @@
 """The table that decides which kernels serve a pair of encodings, for every ISA whatever this CPU has."""
 
+from dataclasses import replace
+
 import pytest
 
 from bitfold.engine import cost
@@ -54,6 +56,17 @@ def test_linear_layers(monkeypatch: pytest.MonkeyPatch, x: Coded, weight: Coded,
     for isa in ("avx2", "avx512", "neon"):
         monkeypatch.setattr(cost, "_isa", lambda *_, isa=isa: isa)
         assert choose(x, weight, Shape(64, 64, (1, 1), 1, linear=True)).family == family, isa
+
+
+def test_pictures_go_by_rows_of_taps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of three channels: the integer stem. VNNI is faster still where the weights have 8 bits."""
+    picture = Shape(3, 64, (7, 7), 1)
+    for isa in ("avx2", "avx512", "neon"):
+        monkeypatch.setattr(cost, "_isa", lambda *_, isa=isa: isa)
+        assert choose(U8, Uniform(16, True), picture).family == "conv_u8"
+        assert choose(U8, S8, picture).family == ("conv_u8" if isa == "avx2" else "conv_i8")
+        assert choose(U8, Uniform(16, True), SHAPE).family == "conv_i16"
+        assert choose(U8, Uniform(16, True), replace(picture, dilated=True)).family == "conv_i16"
 
 
 def test_steps_that_fit_int16() -> None:

@@ -174,10 +174,13 @@ def coded_case(rng: np.random.Generator, family: str, g: list[int], stride: int)
 
     ea, ew = (Binary(), Binary()) if family == "conv_b1" else (small(), small()) if family == "conv_planes" else (wide(), wide())
     ew = int8() if family == "conv_i8" else field() if family == "dense_packed" else ew
+    if family == "conv_u8":
+        bits = min(16, ((1 << 31) // (cin // groups * kh * kw * 255)).bit_length())  # what an int32 has room for
+        ea, ew = Uniform(int(rng.integers(1, 9)), False), Uniform(int(rng.integers(2, 1 + bits)), True)
     x, codes = random_codes(rng, ea, (h, w, cin)), random_codes(rng, ew, (cout, cin // groups, kh, kw))
     if rng.random() < 0.1:  # the largest sums that the encodings allow
         x[...], codes[...] = rng.choice([ea.min_code, ea.max_code]), rng.choice([ew.min_code, ew.max_code])
-    if family in ("conv_i8", "dense_packed"):
+    if family in ("conv_i8", "conv_u8", "dense_packed"):
         data = padded_rows((x - byte_base(ea)).astype(np.uint8), stride, np.array(211))
     elif family == "conv_i16":
         data = padded_rows(x.astype(np.int16), stride, np.array(12345))

@@ -94,7 +94,7 @@ def test_scalar_equals_numpy_long(rng: np.random.Generator, family: str) -> None
 def test_every_family_has_kernels_of_every_isa() -> None:
     by_family = {family: {isa for _, f, isa, _ in core.kernels() if f == family} for family in SCALAR}
     vector = {"neon"} if platform.machine() == "aarch64" else {"avx2", "avx512"}
-    families = ("adder_u8", "conv_b1", "conv_planes", "conv_i8", "conv_i16", "conv_f32", "dense_packed")
+    families = ("adder_u8", "conv_b1", "conv_planes", "conv_i8", "conv_u8", "conv_i16", "conv_f32", "dense_packed")
     assert by_family == {family: {"scalar"} | vector for family in families}
 
 

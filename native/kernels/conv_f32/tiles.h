@@ -108,7 +108,8 @@ static void conv_row(const Strip& strip, int32_t y, TapRange inside) {
   for (int32_t k = 0, n; k < strip.blocks; k += n, t.weights += n * t.block_step) {
     n = strip.blocks - k >= kBlocks ? kBlocks : 1;
     for (int32_t tile = 0; tile < tiles; ++tile) {
-      const int32_t x = inside.begin + tile * width / tiles, end = inside.begin + (tile + 1) * width / tiles;
+      const int32_t x = inside.begin + (int32_t)((int64_t)tile * width / tiles);
+      const int32_t end = inside.begin + (int32_t)((int64_t)(tile + 1) * width / tiles);
       const float* first = first_input(strip, y, x);
       if (n == kBlocks) sum_pixels<kBlocks>(end - x, t, first, sums);
       else sum_pixels<1>(end - x, t, first, sums);
@@ -148,6 +149,13 @@ static void conv_border_column(const Strip& strip, int32_t y0, int32_t y1, int32
   }
 }
 
+/* A 1x1 convolution whose pixels are all alike is that of one long row: fewer odd tiles at the ends of rows. */
+static inline bool one_row(const bf_conv_args* args) {
+  const bf_conv_shape* s = &args->shape;
+  const bool dense = s->kernel_h == 1 && s->kernel_w == 1 && s->stride_h == 1 && s->stride_w == 1 && s->pad_h == 0 && s->pad_w == 0;
+  return dense && !args->epilogue.row_class && !args->epilogue.col_class;
+}
+
 /* Blocks outermost, in strips whose weights stay in the cache while the image passes; four at least where that lacks pixels. */
 static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
@@ -156,33 +164,69 @@ static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t
   const int32_t most = s->out_w * (y1 - y0) < 2 * kPixels || block_bytes * 4 <= 256 << 10 ? 4 : kBlocks;
   TapRange inside = bf_inside_columns(s);
   if (inside.end - inside.begin < 3) inside.end = inside.begin = 0;  // too few for a tile
+  bf_conv_args flat = *args;
+  const bool is_row = one_row(args) && s->out_w * (y1 - y0) >= 3;
+  if (is_row) {
+    flat.shape.in_w = flat.shape.out_w = s->out_w * s->out_h;
+    flat.shape.in_h = flat.shape.out_h = 1;
+    inside = TapRange{s->out_w * y0, s->out_w * y1};
+    args = &flat;
+    y0 = 0, y1 = 1;
+  }
   for (int32_t b = b0, blocks; b < b1; b += blocks) {
     const int32_t group = b / group_blocks, group_end = (group + 1) * group_blocks;
     blocks = b1 < group_end ? b1 - b : group_end - b;
     if (blocks > most) blocks = most;
     const Strip strip = {args, b, blocks, group};
-    for (int32_t x = 0; x < s->out_w; ++x)
+    for (int32_t x = 0; x < s->out_w && !is_row; ++x)
       if (x < inside.begin || x >= inside.end) conv_border_column(strip, y0, y1, x);
     for (int32_t y = y0; y < y1 && inside.begin < inside.end; ++y) conv_row(strip, y, inside);
   }
 }
 
-/* Depthwise: one register of channels, one pixel; independent pixels follow each other closely enough to overlap. */
+/* Depthwise, 16 channels of P pixels with the same valid taps: a group of one channel each, so lanes hold channels of the input too. */
+template <int P>
+static inline void depthwise_tile(const FloatTile& t, const float* first, vf* sums) {
+  vf acc[P];
+  BF_UNROLL
+  for (int p = 0; p < P; ++p) acc[p] = vf_set1(0.0f);
+  for (int32_t i = 0; i < t.rows; ++i)
+    for (int32_t j = t.columns.begin; j < t.columns.end; ++j) {
+      const vf weight = vf_hold(vf_load(t.weights + ((int64_t)i * t.kernel_w + j) * 16));
+      const float* px = first + i * t.row_step + j * t.tap_step;
+      BF_UNROLL
+      for (int p = 0; p < P; ++p) acc[p] = vf_fma(vf_load(px + p * t.pixel_step), weight, acc[p]);
+    }
+  BF_UNROLL
+  for (int p = 0; p < P; ++p) sums[p] = acc[p];
+}
+
+static void depthwise_pixels(int32_t pixels, const FloatTile& t, const float* first, vf* sums) {
+  switch (pixels) {
+    case 1: return depthwise_tile<1>(t, first, sums);
+    case 2: return depthwise_tile<2>(t, first, sums);
+    case 3: return depthwise_tile<3>(t, first, sums);
+    case 4: return depthwise_tile<4>(t, first, sums);
+    case 5: return depthwise_tile<5>(t, first, sums);
+    default: return depthwise_tile<6>(t, first, sums);
+  }
+}
+
+/* Rows outermost: the few input rows that an output row reads stay in the cache for all blocks. */
 static inline void conv_f32_depthwise(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
-  for (int32_t b = b0; b < b1; ++b)
-    for (int32_t y = y0; y < y1; ++y) {
-      const TapRange rows = bf_valid_rows(s, y);
-      for (int32_t x = 0; x < s->out_w; ++x) {
-        const TapRange columns = bf_valid_columns(s, x);
-        vf sum = vf_set1(0.0f);
-        for (int32_t i = rows.begin; i < rows.end; ++i)
-          for (int32_t j = columns.begin; j < columns.end; ++j) {
-            const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + i * s->dilation_h, ix = (int64_t)x * s->stride_w - s->pad_w + j * s->dilation_w;
-            const vf input = vf_load((const float*)args->input + (iy * s->in_w + ix) * s->in_stride + 16 * b);
-            sum = vf_fma(input, vf_load((const float*)args->weights + (((int64_t)b * s->kernel_h + i) * s->kernel_w + j) * 16), sum);
-          }
-        bf_finish_floats(args, y, x, 1, b, 0, &sum);
+  const TapRange inside = bf_inside_columns(s);
+  for (int32_t y = y0; y < y1; ++y)
+    for (int32_t b = b0; b < b1; ++b) {
+      const Strip strip = {args, b, 1, 16 * b};
+      FloatTile t = tile_of(strip, y, false);
+      vf sums[6];
+      for (int32_t x = 0, n; x < s->out_w; x += n) {
+        const bool whole = x >= inside.begin && x < inside.end;
+        n = !whole ? 1 : inside.end - x < 6 ? inside.end - x : 6;
+        t.columns = whole ? TapRange{0, s->kernel_w} : bf_valid_columns(s, x);
+        depthwise_pixels(n, t, first_input(strip, y, x), sums);
+        bf_finish_floats(args, y, x, n, b, 0, sums);
       }
     }
 }

@@ -15,6 +15,7 @@ from bitfold.ir.encoding import Binary, Coded, Element, Float, PowerOfTwo, Terna
 # fours of channels may be summed in int16 (conv_i8.h: 0, one or two, more), and for int16.
 # AVX2 and scalar measured on a Zen 3 core; AVX-512 from the rates in docs/design.md; NEON counted (two vector operations a cycle, 2 GHz),
 # never timed. Only the ratio of a column matters; channels that do not fill a kernel's unit (a word, a four) cost as if they did.
+# PICTURE: int16 by whole rows of taps, 3 channels.
 PLANE_PAIR = {"scalar": 600.0, "neon": 6.0, "avx2": 3.0, "avx512": 0.55}
 INT8 = {
     "scalar": {"none": 5000.0, "few": 5000.0, "many": 5000.0},
@@ -26,6 +27,8 @@ INT8 = {
 # and a fifth with 4096 x 4096 of them; with many rows the two are about equal (0.6 to 1.3). So the table calls it little less than int8.
 PACKED = {"scalar": 5000.0, "neon": 30.0, "avx2": 6.5, "avx512": 2.0}
 INT16 = {"scalar": 5000.0, "neon": 125.0, "avx2": 13.0, "avx512": 4.5}
+PICTURE = {"scalar": 5000.0, "neon": 125.0, "avx2": 11.0, "avx512": 4.0}
+MOST_CHANNELS = 4  # of a picture: with more, conv_i8 and conv_i16 waste little
 MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 
 
@@ -33,7 +36,7 @@ MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 class Choice:
     """A kernel family, the form in which it reads activations, and why it was taken."""
 
-    family: str  # conv_b1 | conv_planes | conv_i8 | conv_i16 | conv_f32 | dense_packed | adder_u8
+    family: str  # conv_b1 | conv_planes | conv_i8 | conv_u8 | conv_i16 | conv_f32 | dense_packed | adder_u8
     form: str  # bits | u8 | i16 | f32
     reason: str
 
@@ -47,6 +50,7 @@ class Shape:
     kernel: tuple[int, int]
     groups: int
     linear: bool = False
+    dilated: bool = False  # along rows
 
 
 DISTANCE = Choice("adder_u8", "u8", "L1 distance of codes")  # of every pair of encodings that inference allows
@@ -72,12 +76,13 @@ def choose(x: Element, weight: Element, shape: Shape) -> Choice:
     if isinstance(x, Binary) and isinstance(weight, Binary):
         return Choice("conv_b1", "bits", "binary x binary")
     assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
-    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _packed_cost(x, weight, shape) | _int16_cost(shape)
+    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _packed_cost(x, weight, shape)
+    costs |= _picture_cost(x, shape) | _int16_cost(shape)
     family = min(costs, key=lambda name: costs[name][0])
     return Choice(family, FORMS[family], "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
 
 
-FORMS = {"conv_planes": "bits", "conv_i8": "u8", "dense_packed": "u8", "conv_i16": "i16"}
+FORMS = {"conv_planes": "bits", "conv_i8": "u8", "conv_u8": "u8", "dense_packed": "u8", "conv_i16": "i16"}
 Cost: TypeAlias = dict[str, tuple[float, str]]  # family -> (picoseconds a product, in words); empty where it does not serve the pair
 
 
@@ -101,6 +106,13 @@ def _int8_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
     isa, steps = _isa("conv_i8", 0, shape), short_steps(x, weight)
     cost = INT8[isa]["many" if steps > 2 else "few" if steps else "none"] * _whole(shape.in_channels, shape.groups, 4)
     return {"conv_i8": (cost, f"int8 ({isa})")}
+
+
+def _picture_cost(x: Coded, shape: Shape) -> Cost:
+    if not fits_byte(x) or byte_base(x) != 0 or shape.in_channels > MOST_CHANNELS or shape.groups > 1 or shape.dilated:
+        return {}
+    isa = _isa("conv_u8", 0, shape)
+    return {"conv_u8": (PICTURE[isa], f"int16 by rows of taps ({isa})")}
 
 
 def _whole(channels: int, groups: int, unit: int) -> float:

@@ -118,8 +118,11 @@ class Forms:
         return values
 
     def _is_picture(self, name: str) -> bool:
-        """A float input that only ungrouped convolutions read keeps its pixels dense: 3 channels, not 16."""
-        return isinstance(self.graph.types[name].element, Float) and name not in self.whole_blocks
+        """An input that only ungrouped convolutions read keeps its pixels dense, 3 channels, not 16, if it is float or conv_u8 reads it."""
+        if name in self.whole_blocks:
+            return False
+        families = {self.choices[node.name].family for node in self.graph.readers[name]}
+        return isinstance(self.graph.types[name].element, Float) or families == {"conv_u8"}
 
 
 def _flattened_pixels(graph: Graph) -> dict[str, str]:

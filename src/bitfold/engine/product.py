@@ -34,7 +34,8 @@ def choice_for(graph: Graph, node: ops.Conv | ops.Linear) -> Choice:
         return DISTANCE
     conv, shape = as_conv(node), weight_shape(graph, node)
     x, weight = graph.types[node.x].element, graph.constants[node.weight].type.element
-    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups, isinstance(node, ops.Linear)))
+    is_linear, is_dilated = isinstance(node, ops.Linear), conv.dilation[1] > 1
+    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups, is_linear, is_dilated))
 
 
 def patch_sum_buffer(graph: Graph, product: Product, choice: Choice) -> Buffer | None:
