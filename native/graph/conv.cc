@@ -202,8 +202,7 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
     excess_sums(weights, c.excess.as<int32_t>());
     k.args.excess = c.excess.as<int32_t>();
   }
-  const bool has_tap_sums = s.family == Family::kConvB1 || s.family == Family::kConvPlanes || s.family == Family::kConvI8;
-  if (!has_tap_sums) return;
+  if (s.family == Family::kConvU8 || s.family == Family::kConvI16 || s.family == Family::kConvF32 || s.family == Family::kAdderU8) return;
   c.tap_sums = AlignedBuffer(tap_sums_count(s.weights) * 4);
   tap_sums(s.weights, c.tap_sums.as<int32_t>());
   k.args.tap_sums = c.tap_sums.as<int32_t>();
