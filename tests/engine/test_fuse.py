@@ -8,7 +8,7 @@ import bitfold
 from bitfold.engine.cost import Shape, choose
 from bitfold.engine.fuse import Product, fuse
 from bitfold.ir import ops
-from bitfold.ir.encoding import Accumulator, Binary, Element, Float, PowerOfTwo, Ternary, Uniform
+from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
 
 
@@ -80,6 +80,78 @@ def test_a_shortcut_computed_later_is_fused(rng: np.random.Generator) -> None:
     assert products(graph)["c"].residual == "p"
     x = rng.standard_normal((2, 4, 6, 6)).astype(np.float32)
     assert np.array_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x))
+
+
+def copied(
+    rng: np.random.Generator, weight: np.ndarray, coded: Coded | None, times: int, stride: int = 1, **epilogue: str
+) -> tuple[Graph, np.ndarray]:
+    """A convolution whose channels are copied, an affine of its own for every copy, and a shortcut that comes later; with an input."""
+    channels = times * len(weight)
+
+    def floats(*shape: int) -> Constant:
+        return Constant.from_array(rng.standard_normal(shape).astype(np.float32))
+
+    constants = {"w": Constant.from_codes(weight, coded) if coded else Constant.from_array(weight.astype(np.float32))}
+    constants |= {name: floats(len(weight)) for name in epilogue.values()}
+    conv = ops.Conv(
+        name="c",
+        output="c",
+        x="x",
+        weight="w",
+        stride=(stride, stride),
+        padding=(1, 1),
+        epilogue=ops.Epilogue(**epilogue) if epilogue else None,
+    )
+    nodes: list[ops.Node] = [conv, ops.Concat(name="copies", output="copies", xs=("c",) * times)]
+    if coded and not epilogue:
+        constants |= {"m": floats(channels), "b": floats(channels)}
+        nodes.append(ops.Affine(name="bn", output="bn", x="copies", mul="m", bias="b"))
+    constants |= {"neg": floats(channels), "t": floats(channels, 1), "v": floats(channels, weight.shape[1], 1, 1)}
+    x = "x"
+    if coded:
+        x = "floats"
+        nodes.append(ops.Dequantize(name="floats", output="floats", x="x"))
+    nodes += [
+        ops.Conv(name="shortcut", output="shortcut", x=x, weight="v", stride=(stride, stride)),
+        ops.Abs(name="abs", output="abs", x="shortcut"),
+        ops.Add(name="add", output="add", a=nodes[-1 if not coded else -2].output, b="abs"),
+        ops.TwoSlope(name="act", output="act", x="add", neg="neg"),
+        ops.Quantize(name="q", output="y", x="act", thresholds="t", encoding=Binary()),
+    ]
+    element = coded if coded else Float()
+    values = rng.choice(coded.alphabet(), (2, weight.shape[1], 6, 5)) if coded else rng.standard_normal((2, weight.shape[1], 6, 5))
+    graph = Graph({"x": TensorType((weight.shape[1], 6, 5), element)}, tuple(nodes), ("act", "y"), constants)
+    return graph, values if coded else values.astype(np.float32)
+
+
+@pytest.mark.parametrize("coded", [Binary(), Ternary(), Uniform(4, True), None], ids=str)
+@pytest.mark.parametrize(
+    "epilogue", [{}, {"mul": "e", "bias": "f"}, {"bias": "f", "patch_mul": "g", "weight_mul": "h", "tap_mul": "i"}], ids=str
+)
+def test_copies_of_channels_are_made_by_the_product(rng: np.random.Generator, coded: Coded | None, epilogue: dict[str, str]) -> None:
+    if coded is None and "patch_mul" in epilogue:
+        epilogue = {"bias": "f"}
+    weight = rng.choice((coded or Binary()).alphabet(), (8, 20, 3, 3))
+    graph, x = copied(rng, weight, coded, 3, **epilogue)
+    unit = products(graph)["c"]
+    names = ["Concat", *(["Affine"] if coded and not epilogue else []), "Add", "TwoSlope", "Quantize"]
+    assert [type(n).__name__ for n in unit.absorbed] == names and unit.copies == 3
+    for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_copies_that_cost_more_than_they_save_stay(rng: np.random.Generator) -> None:
+    graph, x = copied(rng, rng.choice([-1, 1], (20, 4, 3, 3)), Binary(), 2)
+    assert products(graph)["c"].copies == 1
+    for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_an_output_before_its_copies_is_written(rng: np.random.Generator) -> None:
+    graph, x = copied(rng, rng.choice([-1, 1], (5, 4, 3, 3)), Binary(), 2)
+    graph = Graph(graph.inputs, graph.nodes, (*graph.outputs, "c"), graph.constants)
+    for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
+        assert np.array_equal(got, want)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,25 @@ def test_quantisers_that_decide_alike_are_shared(rng: np.random.Generator) -> No
     assert kinds(compare(Parallel(rsign), x)) == ["Quantize", "Quantize", "Conv", "Conv", "Concat"]
 
 
+def test_the_affine_of_copies_takes_the_layer_s_own(rng: np.random.Generator) -> None:
+    class Copies(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.conv, self.bn, self.act = sign_conv(4, 3, padding=1), batch_norm(6, rng), nn.PReLU(6)
+            self.after = batch_norm(3, rng) if scale != 1 else nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.after(self.conv(x))
+            return self.act(self.bn(torch.cat([y, y], 1)))  # type: ignore[no-any-return]
+
+    x = inputs(rng, 2, 4, 5, 5)
+    for scale in (1, 2):
+        graph = compare(Copies(scale), x)
+        assert kinds(graph) == ["Quantize", "Conv", "Concat", "Affine", "TwoSlope"]
+        (conv,) = (node for node in graph.nodes if isinstance(node, ops.Conv))
+        assert conv.epilogue is None
+
+
 # ---- mixed precision
 
 

@@ -56,7 +56,7 @@ def product_step(graph: Graph, product: Product, choice: Choice, sums: bool, slo
     node, name = product.node, product.node.output
     x = slot(node.x, choice.form)
     slots: dict[str, Slot] = {}
-    arguments = _scaling(graph, product) | _activation(graph, product) | _shape_arguments(graph, node, choice)
+    arguments = _scaling(graph, product) | _activation(graph, product) | _shape_arguments(graph, product, choice)
     if product.stream is not None:
         exact = not isinstance(graph.types[product.stream].element, Float)
         slots["out_i32" if exact else "out_f32"] = Slot(product.stream, "i32" if exact else "f32")
@@ -90,12 +90,13 @@ def product_step(graph: Graph, product: Product, choice: Choice, sums: bool, slo
     )
 
 
-def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) -> dict[str, Any]:
-    conv, constant = as_conv(node), graph.constants[node.weight]
+def _shape_arguments(graph: Graph, product: Product, choice: Choice) -> dict[str, Any]:
+    node = product.node
+    conv, constant, shape = as_conv(node), graph.constants[node.weight], weight_shape(graph, node)
     coded, x = constant.type.element, graph.types[node.x].element
     return {
-        "weights": np.require(constant.data, requirements=["C", "A"]).reshape(-1),
-        "weight_shape": weight_shape(graph, node),
+        "weights": np.require(_copied(constant, product.copies), requirements=["C", "A"]).reshape(-1),
+        "weight_shape": (product.copies * shape[0], *shape[1:]),
         "weight_format": code_format(coded) if isinstance(coded, Coded) else None,
         "x_format": code_format(x) if isinstance(x, Coded) and choice.form in ("bits", "u8") else None,
         "x_zero": x.zero_point if isinstance(x, Uniform) and node.metric == ops.DISTANCE else 0,
@@ -109,6 +110,12 @@ def _shape_arguments(graph: Graph, node: ops.Conv | ops.Linear, choice: Choice) 
 def codes_form(quantize: ops.Quantize) -> str:
     """The form in which an epilogue writes codes."""
     return "bits" if isinstance(quantize.encoding, Binary) else "u8"
+
+
+def _copied(weight: Constant, times: int) -> np.ndarray:
+    """Stored weights with ``times`` copies of the output channels."""
+    axis = 1 if isinstance(weight.type.element, Coded) else 0  # behind the bit planes
+    return weight.data if times == 1 else np.concatenate([weight.data] * times, axis=axis)
 
 
 def _thresholds(graph: Graph, quantize: ops.Quantize) -> dict[str, Any]:
@@ -166,14 +173,14 @@ def _scaling(graph: Graph, product: Product) -> dict[str, Any]:
         mul = constant(epilogue.mul) if epilogue.mul is not None else 1.0
         table = table + mul * offset_sums(codes, graph.constants[epilogue.x_offset].data, (height, width), conv)
     arguments = {
-        "mul": np.ones(shape[0], np.float32) if epilogue.mul is None else floats(graph, epilogue.mul),
-        "table": np.moveaxis(rounded_table(table, conv.name), 0, -1).reshape(-1),
+        "mul": np.tile(np.ones(shape[0], np.float32) if epilogue.mul is None else floats(graph, epilogue.mul), product.copies),
+        "table": np.moveaxis(rounded_table(np.tile(table, (product.copies, 1, 1)), conv.name), 0, -1).reshape(-1),
     }
     if table.shape[1:] != (1, 1):
         rows, columns = conv_classes(conv, (height, width), shape[2:])
         arguments |= {"row_class": rows.index, "col_class": columns.index}
     if epilogue.patch_mul is not None:
-        arguments["patch_mul"] = floats(graph, epilogue.patch_mul)
+        arguments["patch_mul"] = np.tile(floats(graph, epilogue.patch_mul), product.copies)
     return arguments
 
 

@@ -172,11 +172,32 @@ class Lowering:
         last = step
         while (reader := self._only_reader(last)) is not None and reader.op is ops.Affine:
             made, last = made.then(reader.array("mul"), reader.array("bias")), reader
+        if weight.coded and act is not None and made.same_everywhere and (copies := self._copies(last)) is not None:
+            self._finish_copies(step, weight, made, x, copies)
+            return
         if act is None and made.patch_mul.any():
             name = self._with_patch_sum(step, weight, made, x)
         else:
             name = self._core(step, weight, x, made, act)
         self._absorb(step, last, Value(name))
+
+    def _copies(self, step: Step) -> Step | None:
+        """The Concat that copies the step's channels, if nothing else reads them and an affine follows."""
+        readers = self.readers[step]
+        concat = readers[0] if readers else None
+        if concat is None or concat.op is not ops.Concat or any(r is not concat for r in readers) or set(concat.inputs) != {step}:
+            return None
+        reader = self._only_reader(concat)
+        return concat if reader is not None and reader.op is ops.Affine else None
+
+    def _finish_copies(self, step: Step, weight: Weight, made: Terms, x: str, copies: Step) -> None:
+        """The layer's affine joins those of its copies: the accumulators are copied, so that one call of a kernel can do it all."""
+        times, last = len(copies.inputs), copies
+        made = Terms(*(np.tile(part, times) for part in (made.mul, made.bias, made.patch_mul, made.weight_mul, made.tap_mul)))
+        while (reader := self._only_reader(last)) is not None and reader.op is ops.Affine:
+            made, last = made.then(reader.array("mul"), reader.array("bias")), reader
+        sums = self.builder.add(ops.Concat, copies.path, xs=(self._core(step, weight, x, None, None),) * times)
+        self._absorb(step, last, Value(self.builder.add(ops.Affine, last.path, x=sums, mul=made.mul, bias=made.bias)))
 
     def _absorb(self, first: Step, last: Step, value: Value) -> None:
         """``last`` has the value; the steps before it, down to ``first``, have no reader of their own."""
