@@ -1,6 +1,6 @@
 #include "base/thread_pool.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <stdexcept>
 
@@ -16,15 +16,24 @@ inline void pause_cpu() {
 #endif
 }
 
+/* How many forks this process is away from the first one; counted in the child. */
+std::atomic<unsigned> forks{0};
+
+unsigned forks_so_far() {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  (void)registered;
+  return forks.load(std::memory_order_relaxed);
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : process_(static_cast<int>(getpid())) {
+ThreadPool::ThreadPool(int threads) : shares_(new Share[static_cast<size_t>(threads)]), forks_(forks_so_far()) {
   workers_.reserve(static_cast<size_t>(threads - 1));
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
 }
 
 ThreadPool::~ThreadPool() {
-  if (process_ != static_cast<int>(getpid())) {  // a forked child: nothing to join
+  if (forks_ != forks_so_far()) {  // a forked child: nothing to join
     for (auto& t : workers_) t.detach();
     return;
   }
@@ -37,10 +46,17 @@ ThreadPool::~ThreadPool() {
   for (auto& t : workers_) t.join();
 }
 
-void ThreadPool::share(int index) const {
-  const long n = tasks_, total = threads();
-  const int begin = static_cast<int>(n * index / total), end = static_cast<int>(n * (index + 1) / total);
-  if (begin < end) work_(context_, begin, end);
+void ThreadPool::help(unsigned generation, int first) {
+  const int total = threads();
+  for (int i = 0; i < total; ++i) {
+    const int index = (first + i) % total;
+    unsigned before = generation - 1;
+    if (!shares_[static_cast<size_t>(index)].taken.compare_exchange_strong(before, generation, std::memory_order_acq_rel)) continue;
+    const long n = tasks_;
+    const int begin = static_cast<int>(n * index / total), end = static_cast<int>(n * (index + 1) / total);
+    if (begin < end) work_(context_, begin, end);
+    pending_.fetch_sub(1, std::memory_order_release);
+  }
 }
 
 void ThreadPool::run(int tasks, Work work, void* context) {
@@ -48,24 +64,25 @@ void ThreadPool::run(int tasks, Work work, void* context) {
     if (tasks > 0) work(context, 0, tasks);
     return;
   }
-  if (process_ != static_cast<int>(getpid())) {
+  if (forks_ != forks_so_far()) {
     throw std::runtime_error("the engine was loaded before a fork; load it again in the child process to use threads > 1");
   }
+  unsigned generation;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     tasks_ = tasks;
     work_ = work;
     context_ = context;
-    pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
+    pending_.store(threads(), std::memory_order_relaxed);
+    generation = generation_.fetch_add(1, std::memory_order_release) + 1;
   }
   wake_.notify_all();
-  share(0);
+  help(generation, 0);
   for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
     if (spins < kSpins) {
       pause_cpu();
     } else {
-      std::this_thread::yield();  // more threads than cores: let the worker have this one
+      std::this_thread::yield();  // more threads than cores: let the one that is at work have this one
     }
   }
 }
@@ -80,8 +97,7 @@ void ThreadPool::worker(int index) {
       seen = generation_.load(std::memory_order_acquire);
       if (stop_) return;
     }
-    share(index);
-    pending_.fetch_sub(1, std::memory_order_release);
+    help(seen, index);
   }
 }
 

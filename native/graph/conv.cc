@@ -54,7 +54,7 @@ struct ConvStep final : Step {
     if (has_sums) sum_patches(f);
     const int images = is_linear ? 1 : f.images, rows = args.shape.out_h, blocks = (args.shape.out_c + 15) / 16;
     const Frame split{f.arena, images, f.pool};  // what the threads share; bind() sees all images
-    const double work = macs * f.images / images / 64;
+    const double work = macs * f.images / images / (kernel.family == Family::kConvF32 ? 8 : 64);
     if (images * rows >= 4 * f.pool->threads()) {
       split.per_image(rows, work, [&](int image, int y0, int y1) {
         const bf_conv_args a = bind(f, image);

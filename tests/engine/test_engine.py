@@ -69,7 +69,7 @@ def test_resnet_with_threads(rng: np.random.Generator) -> None:
     x = rng.standard_normal((9, 3, 64, 64)).astype(np.float32)
     want = bitfold.load(graph)(x)
     assert_equal(want[:1], bitfold.interpret(graph, x[:1]), "interpreter")
-    for threads in (2, 3):
+    for threads in (2, 3, 16):  # with 16, more than there are cores: some shares are taken by other threads than their own
         assert_equal(bitfold.load(graph, threads=threads)(x), want, f"{threads} threads")
     assert_equal(np.concatenate([bitfold.load(graph)(x[i : i + 1]) for i in range(9)]), want, "one by one")
 

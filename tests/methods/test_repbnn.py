@@ -91,8 +91,8 @@ def test_row_6_copies_are_alike_until_the_first_step() -> None:
 
 @pytest.mark.native
 def test_row_8_the_engine_computes_each_base_channel_once() -> None:
-    """One binary kernel call with O/beta filters a layer (in lanes that are there anyway it may make the copies too: see ``engine.fuse``); its
-    integers and the logits are those of the network."""
+    """One binary kernel call with O/beta filters a layer (in lanes that are there anyway it may make the copies too: see
+    ``engine.fuse``); its integers and the logits are those of the network."""
     method = get("repbnn", base="reactnet")
     model = make("reactnet_a", method)
     x = images("reactnet_a", 4)

@@ -1,4 +1,4 @@
-"""Which nodes one kernel call serves: Conv or Linear -> copies of its channels -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit.
+"""Which nodes one kernel call serves: Conv or Linear -> copies of channels -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit.
 
 A node is absorbed when nothing else needs the value in between. The float stream is still written when someone else reads it.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from bitfold.ir import ops
 from bitfold.ir.encoding import Binary, Float
 from bitfold.ir.graph import Graph
-
 
 # A product whose channels are copied (a Concat of one value) repeats its weights instead, up to this many channels in all: the AVX2 kernels
 # compute 32 side by side anyway, and passes over the copies are saved. With 64 a RepBNN ResNet-20 was slower than with 32, by 7 %.
