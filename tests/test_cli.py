@@ -134,4 +134,9 @@ def test_a_network_through_every_command(bitfold: Any, tmp_path: Path) -> None:
     assert code == 2 and "neither a .npy array nor an image" in err
     for what in (run, file, "digits_cnn"):
         code, out, _ = bitfold("summary", what, "--image", "1,8,8")
-        assert code == 0 and "BOPs" in out
+        assert code == 0 and "BOPs" in out and ("activations: arena" in out) == (what == file)
+    for what in (run, file):
+        code, out, _ = bitfold("summary", what, "--liveness")
+        assert code == 0 and "bytes alive" in out and "activations: arena" in out
+    code, _, err = bitfold("summary", "digits_cnn", "--image", "1,8,8", "--liveness")
+    assert code == 2 and "expected a run or a .bitfold file" in err

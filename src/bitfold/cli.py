@@ -212,13 +212,14 @@ def run(
 def summary(
     what: Annotated[str, typer.Argument(metavar="X", help="A run, a .bitfold file or the name of a model.")],
     image: Annotated[str, typer.Option(help="Shape of one input, for a model's name.")] = "3,32,32",
+    liveness: Annotated[bool, typer.Option("--liveness", help="Also: which activations are alive at each step of the engine.")] = False,
 ) -> None:
-    """Bits, parameters, operations and bytes, layer by layer.
+    """Bits, parameters, operations and bytes, layer by layer; of a file also the engine's memory for activations.
 
     Example: bitfold summary resnet20
     """
     runs = importlib.import_module("bitfold.commands.runs")
-    console.print(str(runs.summarize(what, image)), soft_wrap=True)
+    console.print(runs.summarize(what, image, liveness), soft_wrap=True, markup=False)
 
 
 @app.command()

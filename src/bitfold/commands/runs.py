@@ -10,6 +10,7 @@ import torch
 import bitfold
 from bitfold import models
 from bitfold.data import Batch, Loader
+from bitfold.engine.liveness import liveness
 from bitfold.errors import ConfigError, unknown
 from bitfold.export.report import VerifyReport
 from bitfold.ir.encoding import Float
@@ -96,16 +97,24 @@ def verify_run(
     return bitfold.verify(run.model(), graph, images, labels=labels, progress=progress)
 
 
-def summarize(what: str, image: str) -> Any:
-    """The summary of a ``.bitfold`` file, a run or a float model by its name; ``image``: input shape of the latter."""
+def summarize(what: str, image: str, alive: bool = False) -> str:
+    """The summary of a ``.bitfold`` file, a run or a float model by its name; ``image``: input shape of the latter.
+
+    A file's ends with the memory of its activations in the engine; ``alive``: with what is alive at each step (files and runs).
+    """
     path = Path(what)
     if path.is_file():
-        return bitfold.summary(Graph.load(path))
+        graph = Graph.load(path)
+        found = liveness(graph)
+        return f"{bitfold.summary(graph)}\n" + (f"\n{found}" if alive else found.total())
     if path.is_dir():
         run = Run.load(path)
-        return bitfold.summary(run.model(), tuple(run.facts["data"]["input_shape"]))
+        text = str(bitfold.summary(run.model(), tuple(run.facts["data"]["input_shape"])))
+        return f"{text}\n\n{liveness(export_run(path))}" if alive else text
+    if alive:
+        raise ConfigError(f"--liveness shows the engine's memory: expected a run or a .bitfold file, got {what!r}")
     try:
         shape = tuple(int(n) for n in image.split(","))
     except ValueError as e:
         raise ConfigError(f"--image {image!r}: expected whole numbers with commas, for example 3,32,32") from e
-    return bitfold.summary(models.create(what), shape)
+    return str(bitfold.summary(models.create(what), shape))

@@ -13,6 +13,20 @@ def assign(
     buffers: Mapping[Slot, Buffer], steps: Sequence[Step], inputs: Sequence[Slot], outputs: Sequence[Slot], chunk: int
 ) -> tuple[dict[Slot, int], int]:
     """The offset of every slot for ``chunk`` images, and the arena's size in bytes."""
+    owner, lives = lifetimes(buffers, steps, inputs, outputs)
+    roots: dict[Slot, tuple[int, int]] = {}
+    for slot, root in owner.items():
+        begin, end = roots.get(root, (lives[root][0], -1))
+        roots[root] = (min(begin, lives[slot][0]), max(end, lives[slot][1]))
+    sizes = {root: size_of(buffers[root], chunk) for root in roots}
+    offsets = _place(roots, sizes)
+    return {slot: offsets[root] for slot, root in owner.items()}, max(offsets[r] + sizes[r] for r in roots)
+
+
+def lifetimes(
+    buffers: Mapping[Slot, Buffer], steps: Sequence[Step], inputs: Sequence[Slot], outputs: Sequence[Slot]
+) -> tuple[dict[Slot, Slot], dict[Slot, tuple[int, int]]]:
+    """The slot whose memory each slot uses, and the numbers of the steps that make it and need it last (-1: the door in)."""
     first = dict.fromkeys(inputs, -1)
     last = dict.fromkeys(inputs, -1)
     for i, step in enumerate(steps):
@@ -21,15 +35,12 @@ def assign(
         for slot in step.reads:
             last[slot] = i
     last.update((slot, len(steps)) for slot in outputs)
+    return _share(buffers, steps, last), {slot: (first[slot], last[slot]) for slot in buffers}
 
-    owner = _share(buffers, steps, last)
-    lives: dict[Slot, tuple[int, int]] = {}
-    for slot, root in owner.items():
-        begin, end = lives.get(root, (first[root], -1))
-        lives[root] = (min(begin, first[slot]), max(end, last[slot]))
-    sizes = {root: _round(buffers[root].image_bytes * chunk) for root in lives}
-    offsets = _place(lives, sizes)
-    return {slot: offsets[root] for slot, root in owner.items()}, max(offsets[r] + sizes[r] for r in lives)
+
+def size_of(buffer: Buffer, images: int) -> int:
+    """Bytes in the arena."""
+    return _round(buffer.image_bytes * images)
 
 
 def _round(size: int) -> int:

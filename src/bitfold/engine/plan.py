@@ -6,7 +6,7 @@ from typing import Any
 from bitfold import _core
 from bitfold.engine.arena import assign
 from bitfold.engine.forms import Forms
-from bitfold.engine.step import Names, Step
+from bitfold.engine.step import Names, Slot, Step
 from bitfold.ir.encoding import Accumulator, Float, Uniform
 from bitfold.ir.graph import Graph, TensorType
 
@@ -24,19 +24,39 @@ class Planned:
     bytes_moved: tuple[int, ...]
 
 
-def make_plan(graph: Graph, threads: int) -> Planned:
-    """ValueError, from the core, for a graph beyond its limits (2^24 channels, 16 GiB)."""
+@dataclass(frozen=True)
+class Layout:
+    """A graph's steps and where their values lie: ``chunk`` images together in ``arena`` bytes. ``forms`` knows every buffer."""
+
+    forms: Forms
+    steps: tuple[Step, ...]
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    chunk: int
+    offsets: dict[Slot, int]
+    arena: int
+
+
+def lay_out(graph: Graph) -> Layout:
+    """Fuses, chooses kernels and forms, and assigns the memory; nothing of the native core is made."""
     forms = Forms(graph)
-    steps = forms.steps()
-    inputs = [forms.slot(name, forms.door(name)) for name in graph.inputs]
-    outputs = [forms.slot(name, forms.door(name)) for name in graph.outputs]
+    steps = tuple(forms.steps())
+    inputs = tuple(forms.slot(name, forms.door(name)) for name in graph.inputs)
+    outputs = tuple(forms.slot(name, forms.door(name)) for name in graph.outputs)
     _, single = assign(forms.buffers, steps, inputs, outputs, 1)
     chunk = max(1, min(MOST_IMAGES, CHUNK_BYTES // single))
     offsets, arena = assign(forms.buffers, steps, inputs, outputs, chunk)
+    return Layout(forms, steps, inputs, outputs, chunk, offsets, arena)
 
-    native = _core.Plan(threads, chunk, arena)
+
+def make_plan(graph: Graph, threads: int) -> Planned:
+    """ValueError, from the core, for a graph beyond its limits (2^24 channels, 16 GiB)."""
+    made = lay_out(graph)
+    forms, steps, inputs, outputs = made.forms, made.steps, made.inputs, made.outputs
+    native = _core.Plan(threads, made.chunk, made.arena)
     ids = {
-        slot: native.value(b.kind, b.hwc, b.stride, offsets[slot], b.planes, b.planes_of, b.min_code) for slot, b in forms.buffers.items()
+        slot: native.value(b.kind, b.hwc, b.stride, made.offsets[slot], b.planes, b.planes_of, b.min_code)
+        for slot, b in forms.buffers.items()
     }
     for name, slot in zip(graph.inputs, inputs, strict=True):
         native.input(ids[slot], outside(graph.types[name]))
@@ -45,7 +65,7 @@ def make_plan(graph: Graph, threads: int) -> Planned:
         native.output(ids[slot], outside(graph.types[name]))
     native.finish()
     moved = (step.weight_bytes + sum(forms.buffers[slot].image_bytes for slot in (*step.reads, *step.writes)) for step in steps)
-    return Planned(native, tuple(steps), kernels, tuple(moved))
+    return Planned(native, steps, kernels, tuple(moved))
 
 
 def outside(tensor: TensorType) -> str:
