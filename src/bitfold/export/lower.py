@@ -172,7 +172,8 @@ class Lowering:
         last = step
         while (reader := self._only_reader(last)) is not None and reader.op is ops.Affine:
             made, last = made.then(reader.array("mul"), reader.array("bias")), reader
-        if weight.coded and act is not None and made.same_everywhere and (copies := self._copies(last)) is not None:
+        scaled = weight.coded and act is not None and made.same_everywhere and made.x_offset is None
+        if scaled and (copies := self._copies(last)) is not None:
             self._finish_copies(step, weight, made, x, copies)
             return
         if act is None and made.patch_mul.any():
