@@ -1,4 +1,5 @@
-"""Which nodes one kernel call serves: Conv or Linear -> copies of channels -> Affine -> Add -> TwoSlope or Clamp -> Quantize to one bit.
+"""Which nodes one kernel call serves: Conv or Linear -> copies of channels -> Affine -> Add -> TwoSlope or Clamp -> Quantize
+to one bit or to a byte.
 
 A node is absorbed when nothing else needs the value in between. The float stream is still written when someone else reads it.
 """
