@@ -1,4 +1,7 @@
 /* Element-wise steps. Images of a chunk follow each other without gaps, so most steps see one long row of pixels. */
+#include <algorithm>
+#include <iterator>
+
 #include "graph/plan.h"
 
 namespace bitfold {
@@ -91,12 +94,20 @@ KernelName Plan::two_slope(int x_id, int out_id, Array<float> neg, Array<float> 
 }
 
 KernelName Plan::unary(const std::string& op, int x_id, int out_id) {
-  require(op == "abs" || op == "softmax", "unary: unknown operation " + op);
-  const Value x = defined(x_id, op.c_str()), out = output(out_id, op.c_str());
+  struct Map {
+    const char* name;
+    bf_map bf_ops::*kernel;
+  };
+  static const Map kMaps[] = {{"abs", &bf_ops::abs_f32},         {"softmax", &bf_ops::softmax},     {"sigmoid", &bf_ops::sigmoid},
+                              {"tanh", &bf_ops::tanh_f32},       {"silu", &bf_ops::silu},           {"gelu", &bf_ops::gelu},
+                              {"gelu_tanh", &bf_ops::gelu_tanh}, {"hardsigmoid", &bf_ops::hardsigmoid}, {"hardswish", &bf_ops::hardswish}};
+  const Map* map = std::find_if(std::begin(kMaps), std::end(kMaps), [&](const Map& m) { return op == m.name; });
+  require(map != std::end(kMaps), "unary: unknown operation " + op);
+  const Value x = defined(x_id, map->name), out = output(out_id, map->name);
   require(x.kind == Kind::kF32 && out.kind == Kind::kF32 && x.same_shape(out), op + ": needs f32 values of one shape");
-  disjoint(out, x, true, op.c_str());
-  auto* fn = op == "abs" ? ops_->abs_f32 : ops_->softmax;
-  return push(op == "abs" ? "abs" : "softmax", make_step([=](const Frame& f) {
+  disjoint(out, x, true, map->name);
+  const bf_map fn = ops_->*map->kernel;
+  return push(map->name, make_step([=](const Frame& f) {
     f.parallel(f.images * x.pixels(), elements(f, x), [&](int b, int e) {
       fn(f.at<float>(x), f.at<float>(out), x.c, x.stride, out.stride, b, e);
     });

@@ -15,6 +15,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Binary, Float, PowerOfTwo, Ternary, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.interpreter import interpret
+from bitfold.ir.unary import UNARY
 
 GRAPHS = 60
 
@@ -161,6 +162,16 @@ def test_non_finite_values_are_computed_with(rng: np.random.Generator) -> None:
     x[0, 0, 5, 5], x[0, 1, 20, 20] = np.nan, np.inf
     with np.errstate(invalid="ignore"):
         assert_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x), "non-finite input")
+
+
+@pytest.mark.parametrize("kind", UNARY)
+def test_functions_of_one_number(rng: np.random.Generator, kind: str) -> None:
+    """Any bit pattern: the engine's bits are the interpreter's."""
+    graph = single(ops.Unary(name="a", output="y", x="x0", kind=kind), {}, TensorType((37,), Float()))
+    anything = rng.integers(0, 2**32, (300, 37), dtype=np.uint32).view(np.float32)
+    for x in (anything, rng.normal(0, 4, (300, 37)).astype(np.float32)):
+        with np.errstate(all="ignore"):
+            assert_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x), kind)
 
 
 # ---- the door --------------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,6 @@ CASES: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(nn.GroupNorm(1, 3)),
         "GroupNorm at '0' computes a mean and a deviation of its input at inference; allowed: BatchNorm",
     ),
-    "smooth": (function(torch.sigmoid), "sigmoid at '1.sigmoid' is smooth; allowed: .*ReLU"),
     "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),
     "attention": (
         function(lambda x: x @ x),

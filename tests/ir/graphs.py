@@ -11,6 +11,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Accumulator, Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.infer import infer_node
+from bitfold.ir.unary import UNARY
 
 CHANNELS = (1, 2, 3, 4, 7, 8, 9, 12, 16, 33, 64, 65)
 SIZES = (1, 2, 3, 5, 6, 8, 9)
@@ -83,7 +84,8 @@ class _Builder:
         choices = [self.conv, self.conv, self.max_pool, self.flatten] if image else [self.linear, self.linear]
         choices.append(self.concat)
         if isinstance(tensor.element, Float):
-            choices += [self.quantize] * 4 + [self.affine, self.add, self.mul, self.clamp, self.two_slope, self.abs, self.softmax, self.pad]
+            choices += [self.quantize] * 4 + [self.affine, self.add, self.mul, self.clamp, self.two_slope, self.abs, self.unary]
+            choices += [self.softmax, self.pad]
             choices += [self.avg_pool, self.mean] if image else []
         elif isinstance(tensor.element, Accumulator):
             choices = [self.quantize, self.quantize, self.affine, self.concat] + ([self.max_pool, self.flatten] if image else [])
@@ -216,6 +218,9 @@ class _Builder:
 
     def abs(self, name: str, x: TensorType) -> None:
         self.put(ops.Abs, x=name)
+
+    def unary(self, name: str, x: TensorType) -> None:
+        self.put(ops.Unary, x=name, kind=str(self.rng.choice(list(UNARY))))
 
     def softmax(self, name: str, x: TensorType) -> None:
         self.put(ops.Softmax, x=name)

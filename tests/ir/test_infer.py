@@ -189,6 +189,8 @@ WRONG = {
     "add codes": ((ops.Add(name="a", output="y", a="x", b="x"),), {}, {"x": CODES}, "insert Dequantize"),
     "clamp order": ((ops.Clamp(name="a", output="y", x="x", low=1.0, high=0.0),), {}, {"x": VECTOR}, "low <= high"),
     "clamp nan": ((ops.Clamp(name="a", output="y", x="x", low=float("nan")),), {}, {"x": VECTOR}, "low: got nan"),
+    "unary kind": ((ops.Unary(name="a", output="y", x="x", kind="erf"),), {}, {"x": VECTOR}, "kind is 'erf'; allowed: sigmoid, tanh"),
+    "unary of codes": ((ops.Unary(name="a", output="y", x="x", kind="tanh"),), {}, {"x": CODES}, "insert Dequantize"),
     "slope size": ((ops.TwoSlope(name="a", output="y", x="x", neg="n"),), {"n": floats(2)}, {"x": VECTOR}, "(8,) or (1,)"),
     "pool of a vector": ((pool(),), {}, {"x": VECTOR}, "x has shape"),
     "pool padding": ((pool(padding=(2, 0, 0, 0)),), {}, {"x": IMAGE}, "without any pixel"),

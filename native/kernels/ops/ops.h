@@ -46,6 +46,8 @@ typedef struct {
   const float *neg, *pos, *shift_in, *shift_out; /* [c], never NULL */
 } bf_two_slope_args;
 
+typedef void (*bf_map)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
+
 typedef struct {
   const char* isa;
 
@@ -80,8 +82,8 @@ typedef struct {
   void (*mul)(const float* a, const float* b, float* out, int c, int a_stride, int b_pixel, int b_channel, int out_stride, int begin, int end);
   void (*clamp)(const float* in, float* out, float low, float high, int c, int in_stride, int out_stride, int begin, int end); /* NaN stays */
   void (*two_slope)(const bf_two_slope_args* k, const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
-  void (*abs_f32)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
-  void (*softmax)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
+  bf_map softmax;
+  bf_map abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish; /* Unary and Abs */
 
   /* Pooling; output rows [begin, end) of one image. */
   void (*max_pool_f32)(const bf_pool_args* k, const float* in, float* out, int begin, int end);

@@ -345,53 +345,7 @@ static void two_slope(const bf_two_slope_args* k, const float* in, float* out, i
   }
 }
 
-static void abs_f32(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
-  BF_PIXELWISE {
-    const float* x = in + (size_t)p * in_stride;
-    float* y = out + (size_t)p * out_stride;
-    BF_CHANNELS(c) y[ch] = __builtin_fabsf(x[ch]);
-  }
-}
-
-/* e^x for x <= 0 or NaN, about 1 ulp. n = round(x / ln 2); x = n ln 2 + r with ln 2 in two parts (Cody and Waite); the minimax
- * polynomial for e^r is Cephes' expf; 2^n goes in as two factors, so that results below 2^-126 round once. */
-static float exp_not_positive(float x) {
-  const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
-  x = x < -104.0f ? -104.0f : x;   /* e^-104 rounds to 0 */
-  const float t = __builtin_fmaf(x, 1.44269504088896341f, magic);
-  const float n = t - magic;
-  float r = __builtin_fmaf(n, -0.693359375f, x);
-  r = __builtin_fmaf(n, 2.12194440e-4f, r);
-  float p = 1.9875691500e-4f;
-  p = __builtin_fmaf(p, r, 1.3981999507e-3f);
-  p = __builtin_fmaf(p, r, 8.3334519073e-3f);
-  p = __builtin_fmaf(p, r, 4.1665795894e-2f);
-  p = __builtin_fmaf(p, r, 1.6666665459e-1f);
-  p = __builtin_fmaf(p, r, 5.0000001201e-1f);
-  p = __builtin_fmaf(p, r * r, r) + 1.0f;
-  uint32_t bits;
-  memcpy(&bits, &t, 4);
-  const uint32_t power = bits - 0x4B400000u; /* n, as two's complement; NaN gives any number, times NaN */
-  const uint32_t half = (power >> 1) | (power & 0x80000000u);
-  const uint32_t f1 = (127u + half) << 23, f2 = (127u + (power - half)) << 23;
-  float s1, s2;
-  memcpy(&s1, &f1, 4);
-  memcpy(&s2, &f2, 4);
-  return p * s1 * s2;
-}
-
-static void softmax(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
-  BF_PIXELWISE {
-    const float* x = in + (size_t)p * in_stride;
-    float* y = out + (size_t)p * out_stride;
-    float top = x[0];
-    for (int ch = 1; ch < c; ++ch) top = x[ch] > top ? x[ch] : top;
-    BF_CHANNELS(c) y[ch] = exp_not_positive(x[ch] - top);
-    float sum = 0.0f;
-    BF_CHANNELS(c) sum += y[ch];
-    BF_CHANNELS(c) y[ch] = y[ch] / sum;
-  }
-}
+#include "kernels/ops/maps.h"
 
 /* ---------------------------------------------------------------- pooling */
 
@@ -527,7 +481,8 @@ const bf_ops BF_TABLE = {
     nchw_to_nhwc, nhwc_to_nchw,
     pack_i16, unpack_i16, pack_u8, unpack_u8, narrow, widen,
     quantize_f32_i16, quantize_i32_i16, quantize_f32_u8, quantize_i32_u8, quantize_f32_planes, quantize_i32_planes,
-    dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, abs_f32, softmax,
+    dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, softmax,
+    abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish,
     max_pool_f32, max_pool_i32, max_pool_i16, max_pool_u8, max_pool_bits, avg_pool, mean_space, mean_channels,
     copy_channels, zero_channels, copy_bits, flatten_bits,
 };

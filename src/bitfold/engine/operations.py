@@ -45,7 +45,7 @@ def convert_step(layer: str, x: Slot, out: Slot) -> Step:
     return Step(layer, "convert", (x,), (out,), emit)
 
 
-IN_PLACE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Softmax)
+IN_PLACE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Unary, ops.Softmax)
 
 
 def _quantize(graph: Graph, node: ops.Quantize) -> Call:
@@ -95,6 +95,7 @@ CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Clamp: _clamp,
     ops.TwoSlope: _two_slope,
     ops.Abs: lambda graph, node: lambda plan, x, out: plan.unary("abs", x, out),
+    ops.Unary: lambda graph, node: lambda plan, x, out: plan.unary(node.kind, x, out),
     ops.Softmax: lambda graph, node: lambda plan, x, out: plan.unary("softmax", x, out),
     ops.MaxPool: _max_pool,
     ops.AvgPool: _avg_pool,

@@ -60,6 +60,19 @@ def prelu(call: Call, x: Step, weight: object) -> Step:
     return call.elementwise(ops.TwoSlope, x, neg=call.float_tensor(weight, "the slope").reshape(-1))
 
 
+def unary(kind: str) -> Callable[..., Step]:
+    """The converter of a smooth activation."""
+
+    def convert(call: Call, x: Step, inplace: bool = False) -> Step:
+        return call.step(ops.Unary, x, kind=kind)
+
+    return convert
+
+
+def gelu(call: Call, x: Step, *, approximate: str = "none") -> Step:
+    return call.step(ops.Unary, x, kind="gelu" if approximate == "none" else "gelu_tanh")
+
+
 def absolute(call: Call, x: Step) -> Step:
     return call.step(ops.Abs, x)
 
@@ -282,6 +295,7 @@ _NAMED: dict[str, Callable[..., Step]] = {
     **{"relu": relu, "relu_": relu, "clamp": clamp, "clamp_": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
     **{"abs": absolute, "neg": negative, "add": add, "add_": add, "sub": sub, "mul": mul, "mul_": mul, "div": div, "prelu": prelu},
     **{"mean": mean, "flatten": reshape, "reshape": reshape, "squeeze": reshape, "softmax": softmax},
+    **{"sigmoid": unary("sigmoid"), "sigmoid_": unary("sigmoid"), "tanh": unary("tanh"), "tanh_": unary("tanh")},
 }
 METHODS: dict[Any, Callable[..., Step]] = {
     **_NAMED,
@@ -290,6 +304,8 @@ METHODS: dict[Any, Callable[..., Step]] = {
 FUNCTIONS: dict[Any, Callable[..., Step]] = {
     **{getattr(torch, name): convert for name, convert in _NAMED.items() if hasattr(torch, name)},
     **{F.relu: relu, F.relu6: relu6, F.hardtanh: hardtanh, F.leaky_relu: leaky_relu, F.prelu: prelu},
+    **{F.sigmoid: unary("sigmoid"), F.tanh: unary("tanh"), F.silu: unary("silu"), F.gelu: gelu},
+    **{F.hardsigmoid: unary("hardsigmoid"), F.hardswish: unary("hardswish")},
     **{F.softmax: softmax, F.dropout: dropout, F.dropout2d: dropout, F.pad: pad},
     **{F.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
     **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
@@ -305,7 +321,6 @@ _DATA = (
 _STATISTIC = (
     "computes a mean and a deviation of its input at inference; allowed: BatchNorm, whose running statistics fold into the layer before"
 )
-_SMOOTH = "is smooth; allowed: activations of straight pieces (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, RPReLU, TwoSlope)"
 # Functions, attributes and modules that users meet often, with a reason better than "is not supported".
 REFUSED: dict[str, str] = {
     **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
@@ -316,5 +331,4 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _DATA),
     **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), _STATISTIC),
     **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "RMSNorm"), _STATISTIC),
-    **dict.fromkeys(("gelu", "silu", "sigmoid", "tanh", "hardswish", "GELU", "SiLU", "Sigmoid", "Tanh", "Hardswish"), _SMOOTH),
 }

@@ -4,8 +4,8 @@ Rules of counting, for one sample:
 
 - MACs as in ``ir.summary``: products of codes times both numbers of bits, products with a float32 on either side one each.
 - Element-wise float operations: one for the epilogue that turns a coded layer's sum into a float, or that a float layer adds to its
-  own; one for Affine, Add, Mul, Abs and Dequantize; Clamp one a bound, TwoSlope one and one more for each shift; pools and means one for
-  each value that they read; Softmax three. Quantize compares and computes nothing.
+  own; one for Affine, Add, Mul, Abs, Unary and Dequantize; Clamp one a bound, TwoSlope one and one more for each shift; pools and means one
+  for each value that they read; Softmax three. Quantize compares and computes nothing.
 - Memory: a value that only one pointwise node reads stays in a register, and so do sums that only thresholds read; everything else is
   kept from where it is made to where it is read last, codes at their bits and float values at ``stream_bits``. A pointwise node may
   write over a value of the same kind that it reads last.
@@ -22,7 +22,7 @@ from bitfold.ir.graph import Graph
 from bitfold.ir.ops import Node
 from bitfold.ir.summary import summarize
 
-_POINTWISE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Quantize, ops.Dequantize)
+_POINTWISE = (ops.Affine, ops.Add, ops.Mul, ops.Clamp, ops.TwoSlope, ops.Abs, ops.Unary, ops.Quantize, ops.Dequantize)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _elementwise(graph: Graph, node: Node) -> int:
             coded = not isinstance(graph.types[node.x].element, Float)
             patch = node.epilogue is not None and node.epilogue.patch_mul is not None
             return size * ((coded or node.epilogue is not None) + patch)
-        case ops.Affine() | ops.Add() | ops.Mul() | ops.Abs() | ops.Dequantize():
+        case ops.Affine() | ops.Add() | ops.Mul() | ops.Abs() | ops.Unary() | ops.Dequantize():
             return size
         case ops.Clamp():
             return size * sum(bound is not None for bound in (node.low, node.high))

@@ -19,6 +19,7 @@ from bitfold.ir.geometry import out_size
 from bitfold.ir.graph import Constant, Graph, TensorType
 from bitfold.ir.pack import check_packed, packed_shape
 from bitfold.ir.schema import check, short
+from bitfold.ir.unary import UNARY
 
 MAX_ELEMENTS = 1 << 31  # of one value (a sample) or constant
 MAX_NODES = 1 << 14
@@ -385,6 +386,12 @@ def _float_to_float(node: ops.Node, s: _Scope) -> TensorType:
     return s.float_input()
 
 
+def _unary(node: ops.Unary, s: _Scope) -> TensorType:
+    if node.kind not in UNARY:
+        raise s.error("kind", f"is {short(node.kind)}", ", ".join(UNARY))
+    return s.float_input()
+
+
 def _pooled(node: ops.MaxPool | ops.AvgPool, s: _Scope, dilation: ops.Pair) -> tuple[int, ...]:
     channels, *size = s.input(rank=3).shape
     s.range("kernel", node.kernel, 1)
@@ -456,6 +463,7 @@ RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Clamp: _clamp,
     ops.TwoSlope: _two_slope,
     ops.Abs: _float_to_float,
+    ops.Unary: _unary,
     ops.Softmax: _float_to_float,
     ops.MaxPool: _max_pool,
     ops.AvgPool: _avg_pool,

@@ -15,6 +15,7 @@ from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum, rounded_ta
 from bitfold.ir.encoding import Coded, Float, Uniform
 from bitfold.ir.geometry import conv_classes, offset_sums, out_size, tap_counts, weight_sums
 from bitfold.ir.graph import Graph, TensorType
+from bitfold.ir.unary import UNARY
 
 Array = np.ndarray
 
@@ -254,6 +255,10 @@ def _abs(node: ops.Abs, graph: Graph, x: Array) -> Array:
     return np.abs(x)
 
 
+def _unary(node: ops.Unary, graph: Graph, x: Array) -> Array:
+    return UNARY[node.kind](x)
+
+
 def _softmax(node: ops.Softmax, graph: Graph, x: Array) -> Array:
     powers = exp_not_positive(x - x.max(axis=1, keepdims=True))
     return powers / ordered_sum(np.moveaxis(powers, 1, -1))[:, None]  # type: ignore[no-any-return]
@@ -325,6 +330,7 @@ OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Clamp: _clamp,
     ops.TwoSlope: _two_slope,
     ops.Abs: _abs,
+    ops.Unary: _unary,
     ops.Softmax: _softmax,
     ops.MaxPool: _max_pool,
     ops.AvgPool: _avg_pool,

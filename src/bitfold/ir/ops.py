@@ -160,6 +160,14 @@ class Abs(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unary(Node):
+    """A function of one float32. kind: sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid or hardswish."""
+
+    x: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Softmax(Node):
     """Over axis 0 of the sample (classes of a vector, channels of an image), with the maximum subtracted."""
 
@@ -221,7 +229,7 @@ class PadChannels(Node):
 
 
 _ALL = (
-    *(Conv, Linear, Quantize, Dequantize, Affine, Add, Mul, Clamp, TwoSlope, Abs, Softmax),
+    *(Conv, Linear, Quantize, Dequantize, Affine, Add, Mul, Clamp, TwoSlope, Abs, Unary, Softmax),
     *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels),
 )
 OPS: dict[str, type[Node]] = {op.__name__: op for op in _ALL}
