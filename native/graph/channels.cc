@@ -1,4 +1,4 @@
-/* Steps that only move data: Flatten, Concat, PadChannels. */
+/* Steps that only move data: Flatten, Concat, PadChannels, Slice. */
 #include "graph/plan.h"
 
 namespace bitfold {
@@ -63,6 +63,19 @@ KernelName Plan::pad_channels(int x_id, int out_id, int before) {
       ops->zero_channels(f.at<void>(out), 4, 0, before, out.stride, b, e);
       ops->copy_channels(f.at<void>(x), f.at<void>(out), 4, x.c, x.stride, before, out.stride, b, e);
       ops->zero_channels(f.at<void>(out), 4, before + x.c, after, out.stride, b, e);
+    });
+  }));
+}
+
+KernelName Plan::slice(int x_id, int out_id, int start) {
+  const Value x = defined(x_id, "Slice"), out = output(out_id, "Slice");
+  require(x.kind == Kind::kF32 && out.kind == Kind::kF32 && x.h == out.h && x.w == out.w, "Slice: needs f32 values of one image size");
+  require(start >= 0 && static_cast<long long>(start) + out.c <= x.c, "Slice: the channels are not all in the input");
+  disjoint(out, x, false, "Slice");
+  const bf_ops* ops = ops_;
+  return push("copy_channels", make_step([=](const Frame& f) {
+    f.parallel(f.images * out.pixels(), static_cast<double>(f.images) * out.pixels() * out.c, [&](int b, int e) {
+      ops->copy_channels(f.at<float>(x) + start, f.at<void>(out), 4, out.c, x.stride, 0, out.stride, b, e);
     });
   }));
 }

@@ -87,12 +87,13 @@ class Plan {
   KernelName arithmetic(const std::string& op, int a, int b, int out); /* add, mul */
   KernelName clamp(int x, int out, float low, float high);
   KernelName two_slope(int x, int out, Array<float> neg, Array<float> pos, Array<float> shift_in, Array<float> shift_out);
-  KernelName unary(const std::string& op, int x, int out); /* abs, softmax */
+  KernelName unary(const std::string& op, int x, int out); /* abs, softmax, the kinds of Unary */
   KernelName pool(const std::string& op, int x, int out, const Window& window, bool count_padding); /* max, avg */
   KernelName mean(const std::string& over, int x, int out); /* space, channels */
   KernelName flatten(int x, int out);
   KernelName concat(const std::vector<int>& xs, int out);
   KernelName pad_channels(int x, int out, int before);
+  KernelName slice(int x, int out, int start); /* channels [start, start + those of out) */
   KernelName conv(const ConvSpec& spec);
 
   /* After this the plan can run and cannot grow. Allocates the arena. */

@@ -209,6 +209,7 @@ void bind_plan(nb::module_& m) {
       .def("concat", [](Plan& p, const std::vector<int>& xs, int out) { return names(p.concat(xs, out)); }, "xs"_a, "out"_a)
       .def("pad_channels", [](Plan& p, int x, int out, int before) { return names(p.pad_channels(x, out, before)); },
            "x"_a, "out"_a, "before"_a)
+      .def("slice", [](Plan& p, int x, int out, int start) { return names(p.slice(x, out, start)); }, "x"_a, "out"_a, "start"_a)
       .def("conv", &add_conv,
            "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
            "dilation"_a, "groups"_a, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,

@@ -36,4 +36,4 @@ def test_the_guide_to_networks_of_ones_own(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "  0 of" in printed and "\n  ok\n" in printed
     (refusals,) = re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL)
-    assert refusals.count("export: ") == 4 and printed.endswith(refusals)
+    assert refusals.count("export: ") == 3 and printed.endswith(refusals)

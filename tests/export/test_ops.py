@@ -30,6 +30,9 @@ def call(function: Callable[[Tensor], Tensor]) -> nn.Module:
 VECTOR = torch.linspace(-1, 2, CHANNELS)
 COLUMN = VECTOR.view(1, -1, 1, 1)
 
+NORM = ["Mean", "Affine", "Add", "Mul", "Mean", "Affine", "Unary", "Mul"]
+NORM_GROUPS = ["Mean", "Conv", "Conv", "Affine", "Add", "Mul", "Mean", "Conv", "Conv", "Affine", "Unary", "Mul"]
+NORM_VECTOR = [kind for kind in NORM_GROUPS if kind != "Mean"]
 IMAGES: dict[str, tuple[nn.Module, list[str]]] = {
     "relu": (nn.ReLU(), ["Clamp"]),
     "relu_function": (call(F.relu), ["Clamp"]),
@@ -50,6 +53,12 @@ IMAGES: dict[str, tuple[nn.Module, list[str]]] = {
     "prelu_function": (call(lambda x: F.prelu(x, VECTOR)), ["TwoSlope"]),
     "rprelu": (slopes(RPReLU(CHANNELS)), ["TwoSlope"]),
     "two_slope": (slopes(TwoSlope(CHANNELS)), ["TwoSlope"]),
+    "slice_channels": (call(lambda x: x[:, 1:-1]), ["Slice"]),
+    "chunk": (call(lambda x: x.chunk(2, 1)[1]), ["Slice"]),
+    "group_norm": (slopes(nn.GroupNorm(1, CHANNELS)), [*NORM_GROUPS, "Affine"]),
+    "group_norm_function": (call(lambda x: F.group_norm(x[:, :4], 2)), ["Slice", *NORM_GROUPS]),
+    "instance_norm": (nn.InstanceNorm2d(CHANNELS), NORM),
+    "split": (call(lambda x: torch.cat([x.split([1, 3, 1], dim=1)[i] for i in (2, 0, 1)], 1)), ["Slice"] * 3 + ["Concat"]),
     "sigmoid": (nn.Sigmoid(), ["Unary"]),
     "sigmoid_function": (call(F.sigmoid), ["Unary"]),
     "sigmoid_torch": (call(torch.sigmoid), ["Unary"]),
@@ -130,6 +139,8 @@ def test_image_operation(name: str, rng: np.random.Generator) -> None:
 VECTORS: dict[str, tuple[nn.Module, list[str]]] = {
     "linear": (nn.Linear(CHANNELS, 3), ["Linear"]),
     "batch_norm": (nn.BatchNorm1d(CHANNELS), ["Affine"]),
+    "layer_norm": (slopes(nn.LayerNorm(CHANNELS)), [*(kind.replace("Conv", "Linear") for kind in NORM_VECTOR), "Affine"]),
+    "layer_norm_function": (call(lambda x: F.layer_norm(x, (CHANNELS,))), [kind.replace("Conv", "Linear") for kind in NORM_VECTOR]),
     "relu": (nn.ReLU(), ["Clamp"]),
     "prelu": (slopes(nn.PReLU(CHANNELS)), ["TwoSlope"]),
     "two_slope": (slopes(TwoSlope(CHANNELS, -1)), ["TwoSlope"]),

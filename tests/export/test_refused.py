@@ -64,10 +64,9 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
     "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
     "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), "ConvTranspose2d at '0' is not supported"),
-    "group_norm": (
-        nn.Sequential(nn.GroupNorm(1, 3)),
-        "GroupNorm at '0' computes a mean and a deviation of its input at inference; allowed: BatchNorm",
-    ),
+    "layer_norm_of_rows": (nn.Sequential(nn.LayerNorm(6)), r"LayerNorm at '0': normalises \(6,\) of \(3, 6, 6\) per sample; allowed:"),
+    "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), "RMSNorm at '0' computes statistics of its input at inference; allowed:"),
+    "instance_norm_statistics": (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "track_running_stats=True; allowed: False"),
     "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),
     "attention": (
         function(lambda x: x @ x),
@@ -90,7 +89,8 @@ CASES: dict[str, tuple[nn.Module, str]] = {
         function(lambda x: x.view(1, -1)),
         "view at '1.view': gives torch.float32 .*; allowed: .*batch in front",
     ),
-    "slice_channels": (function(lambda x: x[:, 1:]), r"getitem at '1.getitem': index .*; allowed: x\[:, :, ::s, ::t\]"),
+    "slice_step": (function(lambda x: x[:, ::2]), r"getitem at '1.getitem': index .*; allowed: x\[:, :, ::s, ::t\]"),
+    "split_rows": (function(lambda x: x.split(3, 2)[0]), "split at '1.split': dim=2; allowed: dim=1"),
     "slice_from": (function(lambda x: x[:, :, 1::2]), "getitem at '1.getitem': index"),
     "cat_rows": (function(lambda x: torch.cat([x, x], 2)), "cat at '1.cat': dim=2; allowed: .*channels"),
     "pad_rows": (function(lambda x: F.pad(x, (1, 1, 1, 1))), "pad at '1.pad': pad=.*rows and columns are padded by the convolution"),

@@ -85,7 +85,7 @@ class _Builder:
         choices.append(self.concat)
         if isinstance(tensor.element, Float):
             choices += [self.quantize] * 4 + [self.affine, self.add, self.mul, self.clamp, self.two_slope, self.abs, self.unary]
-            choices += [self.softmax, self.pad]
+            choices += [self.softmax, self.pad, self.slice]
             choices += [self.avg_pool, self.mean] if image else []
         elif isinstance(tensor.element, Accumulator):
             choices = [self.quantize, self.quantize, self.affine, self.concat] + ([self.max_pool, self.flatten] if image else [])
@@ -257,6 +257,10 @@ class _Builder:
         others = [str(n) for n in self.rng.choice(fitting, int(self.rng.integers(1, 3)))]
         if sum(self.types[n].shape[0] for n in others) + x.shape[0] <= 150:
             self.put(ops.Concat, xs=(name, *others))
+
+    def slice(self, name: str, x: TensorType) -> None:
+        start = int(self.rng.integers(x.shape[0]))
+        self.put(ops.Slice, x=name, start=start, stop=int(self.rng.integers(start, x.shape[0])) + 1)
 
     def pad(self, name: str, x: TensorType) -> None:
         self.put(ops.PadChannels, x=name, before=int(self.rng.integers(4)), after=int(self.rng.integers(4)))

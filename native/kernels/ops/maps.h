@@ -95,6 +95,7 @@ static inline float hardsigmoid_of(float x) {
 BF_MAP(abs_f32, __builtin_fabsf(v))
 BF_MAP(sigmoid, sigmoid_of(v))
 BF_MAP(tanh_f32, tanh_of(v))
+BF_MAP(rsqrt, 1.0f / __builtin_sqrtf(v))
 BF_MAP(silu, v * sigmoid_of(v))
 BF_MAP(gelu, gelu_of(v))
 BF_MAP(gelu_tanh, gelu_tanh_of(v))

@@ -103,4 +103,5 @@ CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Flatten: lambda graph, node: lambda plan, x, out: plan.flatten(x, out),
     ops.Concat: lambda graph, node: lambda plan, *ids: plan.concat(list(ids[:-1]), ids[-1]),
     ops.PadChannels: lambda graph, node: lambda plan, x, out: plan.pad_channels(x, out, node.before),
+    ops.Slice: lambda graph, node: lambda plan, x, out: plan.slice(x, out, node.start),
 }

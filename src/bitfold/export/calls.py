@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from bitfold.export import norms
 from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
 
@@ -263,13 +264,37 @@ def reshape(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
     raise call.refuse(f"turns {x.shape} into {call.shape} per sample; allowed: the same shape, or ({math.prod(x.shape)},){tokens}")
 
 
+def channels(call: Call, x: Step, start: int, stop: int, path: str | None = None) -> Step:
+    if (start, stop) == (0, x.shape[0]):
+        return x
+    return Step(ops.Slice, path or call.path, (x,), (stop - start, *x.shape[1:]), {"start": start, "stop": stop})
+
+
+def split(call: Call, x: Step, split_size_or_sections: Any, dim: int = 0) -> tuple[Step, ...]:
+    """Along channels, into parts of one size (the last may be smaller) or of the given sizes."""
+    sizes, total = split_size_or_sections, x.shape[0]
+    if dim % (1 + len(x.shape)) != 1:
+        raise call.refuse(f"dim={dim}; allowed: dim=1 (features or channels)")
+    if isinstance(sizes, int):
+        sizes = [min(sizes, total - at) for at in range(0, total, sizes)]
+    ends = [int(end) for end in np.cumsum(sizes)]
+    return tuple(channels(call, x, end - size, end, f"{call.path}.{i}") for i, (end, size) in enumerate(zip(ends, sizes, strict=True)))
+
+
+def chunk(call: Call, x: Step, chunks: int, dim: int = 0) -> tuple[Step, ...]:
+    return split(call, x, -(-x.shape[0] // chunks), dim)
+
+
 def getitem(call: Call, x: Step, index: Any) -> Step:
-    """Subsampling of rows and columns, x[:, :, ::s, ::t]."""
+    """Subsampling of rows and columns, x[:, :, ::s, ::t], or channels, x[:, a:b]."""
     index = index if isinstance(index, tuple) else (index,)
+    if len(index) == 2 and index[0] == slice(None) and isinstance(index[1], slice) and index[1].step in (None, 1):
+        start, stop, _ = index[1].indices(x.shape[0])
+        return channels(call, x, start, stop)
     plain = all(isinstance(i, slice) and i.start in (None, 0) and i.stop is None for i in index)
     steps = [i.step if i.step is not None else 1 for i in index] if plain else []
     if not plain or Ellipsis in index or len(index) > 4 or any(s != 1 for s in steps[:2]) or len(x.shape) != 3:
-        raise call.refuse(f"index {index}; allowed: x[:, :, ::s, ::t] of an image")
+        raise call.refuse(f"index {index}; allowed: x[:, :, ::s, ::t] of an image, x[:, a:b]")
     stride = (*(steps + [1] * 4)[2:4],)
     return call.step(ops.MaxPool, x, kernel=(1, 1), stride=stride)
 
@@ -291,21 +316,23 @@ def pad(call: Call, x: Step, pad: tuple[int, ...], mode: str = "constant", value
     return call.step(ops.PadChannels, x, before=around[4], after=around[5])
 
 
-_NAMED: dict[str, Callable[..., Step]] = {
+_NAMED: dict[str, Callable[..., Any]] = {
     **{"relu": relu, "relu_": relu, "clamp": clamp, "clamp_": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
     **{"abs": absolute, "neg": negative, "add": add, "add_": add, "sub": sub, "mul": mul, "mul_": mul, "div": div, "prelu": prelu},
     **{"mean": mean, "flatten": reshape, "reshape": reshape, "squeeze": reshape, "softmax": softmax},
     **{"sigmoid": unary("sigmoid"), "sigmoid_": unary("sigmoid"), "tanh": unary("tanh"), "tanh_": unary("tanh")},
+    **{"chunk": chunk, "split": split},
 }
-METHODS: dict[Any, Callable[..., Step]] = {
+METHODS: dict[Any, Callable[..., Any]] = {
     **_NAMED,
     **{"view": reshape, "contiguous": identity, "detach": identity, "clone": identity},
 }
-FUNCTIONS: dict[Any, Callable[..., Step]] = {
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{getattr(torch, name): convert for name, convert in _NAMED.items() if hasattr(torch, name)},
     **{F.relu: relu, F.relu6: relu6, F.hardtanh: hardtanh, F.leaky_relu: leaky_relu, F.prelu: prelu},
     **{F.sigmoid: unary("sigmoid"), F.tanh: unary("tanh"), F.silu: unary("silu"), F.gelu: gelu},
     **{F.hardsigmoid: unary("hardsigmoid"), F.hardswish: unary("hardswish")},
+    **{F.layer_norm: norms.layer_norm, F.group_norm: norms.group_norm},
     **{F.softmax: softmax, F.dropout: dropout, F.dropout2d: dropout, F.pad: pad},
     **{F.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
     **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
@@ -319,7 +346,8 @@ _DATA = (
     "Export the parts between by themselves"
 )
 _STATISTIC = (
-    "computes a mean and a deviation of its input at inference; allowed: BatchNorm, whose running statistics fold into the layer before"
+    "computes statistics of its input at inference; allowed: nn.LayerNorm of vectors, nn.GroupNorm and nn.InstanceNorm2d of images, "
+    "BatchNorm"
 )
 # Functions, attributes and modules that users meet often, with a reason better than "is not supported".
 REFUSED: dict[str, str] = {
@@ -329,6 +357,5 @@ REFUSED: dict[str, str] = {
     **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d"},
     **dict.fromkeys(("matmul", "bmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention"), _DATA),
     **dict.fromkeys(("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _DATA),
-    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), _STATISTIC),
-    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "RMSNorm"), _STATISTIC),
+    **dict.fromkeys(("instance_norm", "rms_norm", "InstanceNorm1d", "RMSNorm"), _STATISTIC),
 }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitfold.export import calls
+from bitfold.export import calls, cells, norms
 from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
 from bitfold.ir.encoding import Encoding, Float
@@ -18,7 +18,7 @@ from bitfold.layers.scale_map import ScaleMap
 from bitfold.layers.shift_norm import ShiftNorm
 from bitfold.quantizers.base import Identity, Quantizer
 
-Handler = Callable[..., Step]
+Handler = Callable[..., Any]
 
 
 def handler(module: nn.Module) -> Handler | None:
@@ -155,6 +155,9 @@ _HANDLERS: dict[Any, Handler] = {
     nn.Linear: _linear,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: lambda call, m, x: norms.layer_norm(call, x, m.normalized_shape, m.weight, m.bias, m.eps),
+    nn.GroupNorm: lambda call, m, x: norms.group_norm(call, x, m.num_groups, m.weight, m.bias, m.eps),
+    nn.InstanceNorm2d: norms.instance_norm,
     ShiftNorm: _shift_norm,
     nn.ReLU: lambda call, m, x: calls.relu(call, x),
     nn.ReLU6: lambda call, m, x: calls.relu6(call, x),
@@ -170,6 +173,8 @@ _HANDLERS: dict[Any, Handler] = {
     TwoSlope: _two_slope,
     RPReLU: _rprelu,
     ScaleMap: _scale_map,
+    nn.LSTMCell: cells.lstm,
+    nn.GRUCell: cells.gru,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: lambda call, m, x: calls.adaptive_avg_pool2d(call, x, m.output_size),

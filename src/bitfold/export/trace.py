@@ -6,6 +6,7 @@ samples at a time, so that an operation that mixes samples, or has a batch size 
 """
 
 import inspect
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitfold.errors import ExportError
-from bitfold.export import calls, modules
+from bitfold.export import calls, cells, modules
 from bitfold.export.steps import Call, Step
 
+PARTED = (calls.chunk, calls.split, cells.lstm)  # converters that give several steps
 BATCH = 3  # samples that run while tracing: a number that no model has written into it
 
 
@@ -56,6 +58,7 @@ class _Converter(fx.Interpreter):
         self.steps: list[Step] = []
         self.outputs: list[Step] = []
         self._step_of: dict[fx.Node, Step] = {}
+        self._parts: dict[fx.Node, tuple[Step, ...]] = {}  # of calls that give several tensors
         self._constant: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -69,6 +72,8 @@ class _Converter(fx.Interpreter):
             raise ExportError(f"export: {n.name} at {path!r} failed on the example: {error}") from error
         if n.op == "placeholder" and isinstance(result, Tensor):
             self._add(n, Step(None, str(n.target), (), tuple(result.shape[1:])))
+        elif n.target is operator.getitem and n.args[0] in self._parts:
+            self._add(n, self._parts[n.args[0]][n.args[1]])  # type: ignore[index]
         elif any(a in self._step_of for a in n.all_input_nodes) and _is_data(result):
             self._convert(n, path, result)
         else:
@@ -80,7 +85,9 @@ class _Converter(fx.Interpreter):
         args = fx.node.map_arg(n.args, self._operand)
         kwargs = fx.node.map_arg(n.kwargs, self._operand)
         call = Call(path, name, tuple(result.shape[1:]) if isinstance(result, Tensor) else (), self._rerun(n))
-        if not isinstance(result, Tensor) or result.shape[:1] != (BATCH,) or result.dtype != torch.float32:
+        several = convert in PARTED
+        tensors = result if several else [result]
+        if not all(isinstance(t, Tensor) and t.shape[:1] == (BATCH,) and t.dtype == torch.float32 for t in tensors):
             got = f"{result.dtype} {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise call.refuse(f"gives {got} for {BATCH} samples; allowed: one float32 tensor with the batch in front")
         try:
@@ -89,6 +96,9 @@ class _Converter(fx.Interpreter):
             raise call.refuse(f"these arguments are not supported: {error}") from error
         before = list(self._step_of.values())
         step = convert(call, *arguments, *args, **kwargs)
+        if several:
+            self._parts[n] = step
+            return
         source = args[0] if args and isinstance(args[0], Step) else None
         self._add(n, step)
         if source is not None and step not in before and _in_place(n, arguments):
@@ -96,7 +106,7 @@ class _Converter(fx.Interpreter):
                 if held is source:
                     self._step_of[node] = step
 
-    def _handler(self, n: fx.Node, path: str) -> tuple[Callable[..., Step], str, tuple[nn.Module, ...]]:
+    def _handler(self, n: fx.Node, path: str) -> tuple[Callable[..., Any], str, tuple[nn.Module, ...]]:
         if n.op == "call_module":
             module = self.fetch_attr(str(n.target))
             found = modules.handler(module)
@@ -105,7 +115,7 @@ class _Converter(fx.Interpreter):
                 reason = calls.REFUSED.get(kind, f"is not supported; allowed: {', '.join(modules.names())}")
                 raise ExportError(f"export: {kind} at {path!r} {reason}")
             return found, type(module).__name__, (module,)
-        table: dict[Any, Callable[..., Step]] = calls.METHODS if n.op == "call_method" else calls.FUNCTIONS
+        table: dict[Any, Callable[..., Any]] = calls.METHODS if n.op == "call_method" else calls.FUNCTIONS
         name = _function_name(n)
         if n.target not in table:
             reason = calls.REFUSED.get(name, f"is not supported; allowed: {', '.join(sorted(calls.METHODS))}")
@@ -145,9 +155,14 @@ class _Converter(fx.Interpreter):
         made = n.args[0]
         items = list(made) if isinstance(made, tuple | list) else [made]
         for item in items:
-            if not isinstance(item, fx.Node) or item not in self._step_of:
+            if isinstance(item, fx.Node) and item in self._parts:
+                for part in self._parts[item]:
+                    self._append(part)
+                    self.outputs.append(part)
+            elif isinstance(item, fx.Node) and item in self._step_of:
+                self.outputs.append(self._step_of[item])
+            else:
                 raise ExportError(f"export: the model returns {item!r}; allowed: a tensor computed from its input, or a tuple of those")
-            self.outputs.append(self._step_of[item])
 
 
 def _is_data(result: Any) -> bool:

@@ -452,6 +452,13 @@ def _pad_channels(node: ops.PadChannels, s: _Scope) -> TensorType:
     return TensorType((node.before + x.shape[0] + node.after, *x.shape[1:]), Float())
 
 
+def _slice(node: ops.Slice, s: _Scope) -> TensorType:
+    x = s.float_input()
+    if not 0 <= node.start < node.stop <= x.shape[0]:
+        raise s.error("start, stop", f"are {node.start}, {node.stop}", f"0 <= start < stop <= {x.shape[0]} (C)")
+    return TensorType((node.stop - node.start, *x.shape[1:]), Float())
+
+
 RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Conv: _conv,
     ops.Linear: _linear,
@@ -471,4 +478,5 @@ RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Flatten: _flatten,
     ops.Concat: _concat,
     ops.PadChannels: _pad_channels,
+    ops.Slice: _slice,
 }

@@ -319,6 +319,10 @@ def _pad_channels(node: ops.PadChannels, graph: Graph, x: Array) -> Array:
     return np.pad(x, [(0, 0), (node.before, node.after), *[(0, 0)] * (x.ndim - 2)])
 
 
+def _slice(node: ops.Slice, graph: Graph, x: Array) -> Array:
+    return x[:, node.start : node.stop]
+
+
 OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Conv: _conv,
     ops.Linear: _linear,
@@ -338,4 +342,5 @@ OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Flatten: _flatten,
     ops.Concat: _concat,
     ops.PadChannels: _pad_channels,
+    ops.Slice: _slice,
 }

@@ -161,7 +161,7 @@ class Abs(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Unary(Node):
-    """A function of one float32. kind: sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid or hardswish."""
+    """A function of one float32. kind: sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish or rsqrt."""
 
     x: str
     kind: str
@@ -228,9 +228,18 @@ class PadChannels(Node):
     after: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slice(Node):
+    """float32: the channels [start, stop)."""
+
+    x: str
+    start: int
+    stop: int
+
+
 _ALL = (
     *(Conv, Linear, Quantize, Dequantize, Affine, Add, Mul, Clamp, TwoSlope, Abs, Unary, Softmax),
-    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels),
+    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels, Slice),
 )
 OPS: dict[str, type[Node]] = {op.__name__: op for op in _ALL}
 

@@ -70,6 +70,11 @@ def hardswish(x: np.ndarray) -> np.ndarray:
     return x * hardsigmoid(x)
 
 
+def rsqrt(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return _F(1) / np.sqrt(x)
+
+
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    f.__name__: f for f in (sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish)
+    f.__name__: f for f in (sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt)
 }
