@@ -13,6 +13,7 @@ CEILING = {
     "conv_planes": "popcount",
     "conv_i8": "int8_narrow",
     "dense_packed": "int8_narrow",
+    "conv_u8": "int16",
     "conv_i16": "int16",
     "adder_u8": "sad",
     "conv_f32": "fma",
