@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import bitfold
-from bitfold.bench.kernels import Shape, build
 from bitfold.bench.models import input_shape, untrained
+from bitfold.bench.shapes import Shape, build
 from bitfold.report.layers import layers
 
 
@@ -24,11 +24,11 @@ def test_every_stored_byte_belongs_to_one_layer(method):
 
 
 def test_fused_constants_count_with_the_product_and_bits_are_named():
-    graph, x = build(Shape("conv", 8, 8, 6, 3, 1, True), 1)
-    rows = {row.name: row for row in rows_of(graph, x)}
-    product = rows["product"]
+    case = build(Shape("conv", 8, 8, 6, 3, blocks=1))
+    rows = {row.name: row for row in rows_of(case.graph, case.x)}
+    product = rows["product0"]
     assert product.bits == "1 \N{MULTIPLICATION SIGN} 1" and product.op == "Conv+Add+TwoSlope"
     assert product.parameters == 8 * 8 * 9 + 3 * 8  # weights; mul, bias and slopes
     assert product.reason and product.latency_us >= 0
-    float_graph, x = build(Shape("head", 16, 10, 1, 0, 1, False), 1)
-    assert {row.name: row for row in rows_of(float_graph, x)}["product"].bits == "32 \N{MULTIPLICATION SIGN} 32"
+    head = build(Shape("head", 16, 10, 1, 0, weight="float", act="float"))
+    assert {row.name: row for row in rows_of(head.graph, head.x)}["product0"].bits == "32 \N{MULTIPLICATION SIGN} 32"
