@@ -22,8 +22,8 @@ def test_it_is_the_best_pair_of_its_study() -> None:
     assert str(models[0]) == str(models[1])
     assert all(torch.equal(a, b) for a, b in zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True))
     groups = [
-        [(g["weight_decay"], g.get("lr_scale", 1), len(g["params"])) for g in m.param_groups(net, 1e-4)]
-        for m, net in zip((pair, best), models, strict=True)
+        [(g["weight_decay"], g.get("lr_scale", 1), len(g["params"])) for g in method.param_groups(model, 1e-4)]
+        for method, model in zip((pair, best), models, strict=True)
     ]
     assert groups[0] == groups[1]
 
