@@ -304,3 +304,18 @@ def test_epilogue_constants_that_add_up_beyond_float32_are_refused(run: Any) -> 
     graph = Graph({"x": TensorType((4,), Binary())}, (node,), ("y",), {"w": weight, "b": huge})
     with pytest.raises(GraphError, match=r"'fc': the epilogue's bias, weight_mul, tap_mul and x_offset add up to 1\.5e\+39"):
         run(graph, np.ones((1, 4), np.int16))
+
+
+def test_a_batch_reads_its_weights_once(rng: np.random.Generator) -> None:
+    constants = {
+        "w": Constant.from_codes(rng.choice(np.array([-1, 1], np.int16), (64, 64)), Binary()),
+        "t": Constant.from_array(np.zeros((1, 1))),
+    }
+    nodes = (
+        ops.Quantize(name="sign", output="codes", x="x", thresholds="t", encoding=Binary()),
+        ops.Linear(name="linear", output="y", x="codes", weight="w"),
+    )
+    net = bitfold.load(Graph({"x": TensorType((64,), Float())}, nodes, ("y",), constants))
+    one, eight = (next(r.bytes for r in net.profile(np.zeros((n, 64), np.float32), repeats=1) if r.layer == "linear") for n in (1, 8))
+    weights = 64 * 64 // 8
+    assert eight - weights == 8 * (one - weights)

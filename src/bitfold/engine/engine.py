@@ -125,7 +125,9 @@ class Engine:
             for name, us, side in (("(input)", times[0], self._inputs.values()), ("(output)", times[-1], self._outputs))
         ]
         layers = [
-            LayerProfile(k.layer, k.op, k.kernel, us, s.macs * batch, moved * batch, s.macs * batch / us / 1e3 if us else 0.0)
+            LayerProfile(
+                k.layer, k.op, k.kernel, us, s.macs * batch, s.weight_bytes + moved * batch, s.macs * batch / us / 1e3 if us else 0.0
+            )
             for k, s, moved, us in zip(self.kernels, self._steps, self._moved, times[1:-1], strict=True)
         ]
         return [doors[0], *layers, doors[1]]

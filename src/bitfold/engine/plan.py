@@ -16,7 +16,8 @@ MOST_IMAGES = 64
 
 @dataclass(frozen=True)
 class Planned:
-    """The native plan and, in the order of its steps, what each step is, which kernel serves it and the bytes it moves per image."""
+    """The native plan and, in the order of its steps, what each step is, which kernel serves it and the bytes of activations
+    it moves per image."""
 
     native: Any
     steps: tuple[Step, ...]
@@ -64,7 +65,7 @@ def make_plan(graph: Graph, threads: int) -> Planned:
     for name, slot in zip(graph.outputs, outputs, strict=True):
         native.output(ids[slot], outside(graph.types[name]))
     native.finish()
-    moved = (step.weight_bytes + sum(forms.buffers[slot].image_bytes for slot in (*step.reads, *step.writes)) for step in steps)
+    moved = (sum(forms.buffers[slot].image_bytes for slot in (*step.reads, *step.writes)) for step in steps)
     return Planned(native, steps, kernels, tuple(moved))
 
 
