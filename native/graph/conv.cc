@@ -10,7 +10,7 @@ constexpr int kLimit = 1 << 20;  // of kernel, stride, padding, dilation
 
 /* The constants that a step keeps; the arguments point into them. */
 struct Constants {
-  AlignedBuffer weights, tap_sums, outside, excess, table, row_class, col_class, ascending;
+  AlignedBuffer weights, tap_sums, tap_nonzero, outside, excess, table, row_class, col_class, ascending;
   AlignedBuffer levels, level_top;
   std::shared_ptr<AlignedBuffer> mul, patch_mul, neg, pos, shift_in, shift_out, threshold_f32, threshold_i32;
 };
@@ -213,6 +213,11 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
     return;
   }
   k.args.weight_planes = s.weights.format.code_planes();
+  if (s.weights.format.kind == CodeKind::kTernary) {
+    c.tap_nonzero = AlignedBuffer(tap_sums_count(s.weights) * 4);
+    tap_nonzero(s.weights, c.tap_nonzero.as<int32_t>());
+    k.args.tap_nonzero = c.tap_nonzero.as<int32_t>();
+  }
   require(k.has_sums || s.family == Family::kConvB1 || k.args.weight_planes.base == 0,
           "Conv: conv_planes with these weights needs patch sums");
 }

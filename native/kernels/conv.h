@@ -38,6 +38,9 @@ typedef struct bf_code_planes {
   int32_t coefficient[16];
 } bf_code_planes;
 
+/* Planes two by two from the last one backwards: how many planes the digit has that begins with plane `first`. */
+static inline int32_t bf_digit_planes(int32_t planes, int32_t first) { return (planes - first) % 2 == 0 ? 2 : 1; }
+
 /* A code held in a byte: code = byte + base, 0 <= byte <= max. What stands outside the image: see conv_i8 and adder_u8. */
 typedef struct bf_byte_codes {
   int32_t base; /* -128 to 0 */
@@ -58,6 +61,7 @@ typedef struct bf_conv_args {
   const void* input;
   const void* weights;     /* in the kernel's layout, see kernels/weights.h */
   const int32_t* tap_sums; /* [block][tap][16]: sum of the weight codes of one tap over its input channels; all but conv_i16 and conv_f32 */
+  const int32_t* tap_nonzero; /* likewise how many of the codes are not 0; of ternary weights only, else null */
   bf_code_planes in_planes;     /* conv_planes and patch_sum only */
   bf_code_planes weight_planes; /* conv_planes only */
   bf_byte_codes in_bytes;       /* conv_i8, adder_u8 and dense_packed; of conv_u8 the base, which is 0 */

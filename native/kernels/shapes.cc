@@ -3,7 +3,7 @@
 #include "kernels/conv_u8/conv_u8.h"
 
 namespace {
-constexpr int kMaxGroupChannels = 16384;  // the row of zeros that stands for a tap outside the image holds this many bits
+constexpr int kMaxGroupChannels = 16384;  // the row of zeros that stands for a tap outside the image holds two planes of this many bits
 
 const char* word_groups(const bf_conv_shape* s, int step) {
   if (s->in_c / s->groups > kMaxGroupChannels) return "more than 16384 input channels per group";
@@ -13,8 +13,13 @@ const char* word_groups(const bf_conv_shape* s, int step) {
     return step == 16 ? "output channels per group are not a multiple of 16" : "output channels per group are not a multiple of 32";
   return nullptr;
 }
+const char* plane_groups(const bf_conv_shape* s, int step) {
+  return s->in_c > kMaxGroupChannels ? "more than 16384 input channels" : word_groups(s, step);
+}
 }  // namespace
 
+const char* bf_needs_plane_groups(const bf_conv_shape* s) { return plane_groups(s, 16); }
+const char* bf_needs_plane_groups_avx2(const bf_conv_shape* s) { return plane_groups(s, 32); }
 const char* bf_needs_word_groups(const bf_conv_shape* s) { return word_groups(s, 16); }
 
 const char* bf_needs_word_groups_avx2(const bf_conv_shape* s) {

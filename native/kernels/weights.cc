@@ -177,6 +177,41 @@ void pack_bytes(const StoredWeights& w, uint8_t* out) {
     }
 }
 
+/* Bit i of a byte -> bit 2 i. */
+uint32_t spread_bits(uint32_t byte) {
+  byte = (byte | byte << 4) & 0x0f0fu;
+  byte = (byte | byte << 2) & 0x3333u;
+  return (byte | byte << 1) & 0x5555u;
+}
+
+void pack_nibbles(const StoredWeights& w, uint8_t* out) {
+  const Sizes n(w);
+  const int planes = w.format.planes();
+  PlaneReader reader(w);
+  std::vector<uint8_t> high;
+  for (int64_t o = 0; o < w.out_c; ++o)
+    for (int plane = 0, digit = 0; plane < planes; plane += digit) {
+      digit = bf_digit_planes(planes, plane);
+      const uint8_t* row = reader.row(plane, o);
+      if (digit == 2) {
+        high.assign(row, row + n.taps * n.bytes);
+        row = reader.row(plane + 1, o);
+      }
+      uint8_t* to = out + (o / 32 * planes + plane) * n.taps * n.words * 128 + o % 32;
+      for (int64_t tap = 0; tap < n.taps; ++tap, to += digit * n.words * 128)
+        for (int64_t i = 0; i < n.bytes; ++i) {
+          const int64_t at = tap * n.bytes + i;
+          if (digit == 1) {
+            to[i * 32] = row[at];
+            continue;
+          }
+          const uint32_t fields = spread_bits(row[at]) | spread_bits(high[static_cast<size_t>(at)]) << 1;
+          to[2 * i * 32] = static_cast<uint8_t>(fields);
+          to[(2 * i + 1) * 32] = static_cast<uint8_t>(fields >> 8);
+        }
+    }
+}
+
 /* Calls write(block, tap, channel, lanes) for every channel of every tap, lanes being the codes of 16 output channels. In this order the
  * packed weights are written front to back. */
 template <typename Write>
@@ -282,7 +317,8 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
   const int planes = w.floats ? 0 : w.format.planes();
   switch (layout) {
     case Layout::kWords: return static_cast<size_t>(n.blocks * planes * n.taps * n.words * 64);
-    case Layout::kBytes: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
+    case Layout::kBytes:
+    case Layout::kNibbles: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
     case Layout::kI8: return static_cast<size_t>(n.blocks * n.taps * n.fours * 64);
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);
     case Layout::kRuns: return static_cast<size_t>(n.blocks * w.kernel_h * n.run_pairs * 64);
@@ -296,7 +332,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
 void pack_weights(Layout layout, const StoredWeights& w, void* out) {
   if ((w.planes == nullptr) == (w.floats == nullptr)) throw std::invalid_argument("stored weights: give planes or floats, not both");
   if (layout != Layout::kF32 && w.floats) throw std::invalid_argument("float32 weights need the layout F32");
-  if ((layout == Layout::kWords || layout == Layout::kBytes) && !w.format.linear())
+  if ((layout == Layout::kWords || layout == Layout::kBytes || layout == Layout::kNibbles) && !w.format.linear())
     throw std::invalid_argument("power-of-two weights need the layout I8, I16 or F32");
   const bool is_int16 = layout == Layout::kI16 || layout == Layout::kRuns;
   if (is_int16 && w.format.kind == CodeKind::kUniform && !w.format.is_signed && w.format.bits > 15)
@@ -308,6 +344,7 @@ void pack_weights(Layout layout, const StoredWeights& w, void* out) {
     case Layout::kWords: return pack_words(w, static_cast<uint32_t*>(out));
     case Layout::kBytes: return pack_bytes(w, static_cast<uint8_t*>(out));
     case Layout::kI8: return pack_i8(w, static_cast<int8_t*>(out));
+    case Layout::kNibbles: return pack_nibbles(w, static_cast<uint8_t*>(out));
     case Layout::kI16: return pack_i16(w, static_cast<int16_t*>(out));
     case Layout::kFields: return pack_fields(w, static_cast<uint32_t*>(out));
     case Layout::kRuns: return pack_runs(w, static_cast<int16_t*>(out));
@@ -321,6 +358,16 @@ int32_t short_steps(int max_byte, const int8_t* weights, size_t size) {
   for (size_t i = 0; i < size; ++i) most = std::max(most, std::abs(static_cast<int>(weights[i])));
   return 32767 / (2 * std::max(1, max_byte) * most);
 }
+
+namespace {
+
+int32_t count_ones(const uint8_t* row, int64_t bytes) {
+  int32_t ones = 0;
+  for (int64_t i = 0; i < bytes; i += 4) ones += bf_popcount32(word_at(row, i, bytes));
+  return ones;
+}
+
+}  // namespace
 
 size_t tap_sums_count(const StoredWeights& w) { return static_cast<size_t>(Sizes(w).blocks * Sizes(w).taps * 16); }
 
@@ -343,8 +390,7 @@ void tap_sums(const StoredWeights& w, int32_t* out) {
     for (int plane = 0; plane < codes.planes; ++plane) {
       const uint8_t* row = reader.row(plane, o);
       for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes) {
-        int32_t ones = 0;
-        for (int64_t i = 0; i < n.bytes; i += 4) ones += bf_popcount32(word_at(row, i, n.bytes));
+        const int32_t ones = count_ones(row, n.bytes);
         int32_t& sum = out[(o / 16 * n.taps + tap) * 16 + o % 16];
         sum += codes.coefficient[plane] * ones + (plane == 0 ? codes.base * static_cast<int32_t>(n.channels) : 0);
       }
@@ -360,6 +406,17 @@ void excess_sums(const StoredWeights& w, int32_t* out) {
     const int16_t* row = reader.row(o);
     for (int64_t tap = 0; tap < n.taps; ++tap)
       for (int64_t c = 0; c < n.channels; ++c) out[o] += std::abs(row[tap * n.bytes * 8 + c] - range.clamp(row[tap * n.bytes * 8 + c]));
+  }
+}
+
+void tap_nonzero(const StoredWeights& w, int32_t* out) {
+  if (w.planes == nullptr || w.format.kind != CodeKind::kTernary) throw std::invalid_argument("only ternary weights have a count of non-zeros");
+  const Sizes n(w);
+  std::memset(out, 0, tap_sums_count(w) * sizeof(int32_t));
+  PlaneReader reader(w);
+  for (int64_t o = 0; o < w.out_c; ++o) {
+    const uint8_t* row = reader.row(1, o);
+    for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes) out[(o / 16 * n.taps + tap) * 16 + o % 16] = count_ones(row, n.bytes);
   }
 }
 

@@ -5,6 +5,8 @@
  *
  *   WORDS          uint32 [block][plane][tap][word][16]
  *   BYTES          uint8  [pair of blocks][plane][tap][4 * word + byte][32]: one byte (8 input channels) of 32 output channels
+ *   NIBBLES        uint8 [pair of blocks][digit][tap][...][32]: half a byte is 4 channels of a digit of one plane, or 2 channels of a digit
+ *                  of two (bits: channel 0 low, channel 0 high, channel 1 low, channel 1 high); with digits as bf_digit_planes cuts them
  *   I8             int8   [block][tap][ceil(Cg / 4)][16][4]
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]
  *   RUNS           int16  [block][tap row][ceil(kernel_w * Cg / 2)][16][2]: the taps of a row as one run, channel fastest
@@ -23,7 +25,7 @@
 
 namespace bitfold {
 
-enum class Layout { kWords, kBytes, kI8, kI16, kRuns, kF32, kOctets, kFields };
+enum class Layout { kWords, kBytes, kNibbles, kI8, kI16, kRuns, kF32, kOctets, kFields };
 
 enum class CodeKind { kBinary, kTernary, kPowerOfTwo, kUniform };
 
@@ -71,5 +73,8 @@ void tap_sums(const StoredWeights& weights, int32_t* out);
 
 /* (out_c rounded up to 16): what clamping takes off the codes of each output channel, bf_conv_args.excess of adder_u8. */
 void excess_sums(const StoredWeights& weights, int32_t* out);
+
+/* Of ternary weights, in the same order and of the same size: how many codes are not 0. */
+void tap_nonzero(const StoredWeights& weights, int32_t* out);
 
 }  // namespace bitfold

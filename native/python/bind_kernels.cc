@@ -184,6 +184,11 @@ void Call::add_weights(const Array& weights, const Format& weight_format, const 
     int32_t* sums = static_cast<int32_t*>(buffer(tap_sums_count(w) * sizeof(int32_t)));
     tap_sums(w, sums);
     args.tap_sums = sums;
+    if (w.format.kind == CodeKind::kTernary) {
+      int32_t* nonzero = static_cast<int32_t*>(buffer(tap_sums_count(w) * sizeof(int32_t)));
+      tap_nonzero(w, nonzero);
+      args.tap_nonzero = nonzero;
+    }
   }
   if (kernel->family == Family::kAdderU8) w.x_format = code_format(in_format);
   const size_t size = packed_size(kernel->layout, w);

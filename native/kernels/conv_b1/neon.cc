@@ -2,5 +2,5 @@
 #include "kernels/popcount_neon.h"
 
 extern "C" void conv_b1_s32_4x16_neon(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
-  popcount_conv<true>(args, y0, y1, b0, b1);
+  popcount_conv<Xor>(args, y0, y1, b0, b1);
 }

@@ -5,9 +5,13 @@
  *   D = a0 * S_w + w0 * (S_a - a0 * N) + sum over i, j of k_i m_j popcount(A_i and W_j)
  *
  * with S_w = sum of c_w (tap_sums over the valid taps), S_a = sum of c_a (epilogue.patch_sums, made by kernels/patch_sum; needed when
- * w0 != 0, may be null otherwise) and N = valid taps * in_c / groups. Padding bits are 0 on both sides.
- * Input: packed codes, [pixel][plane][word], in_stride words a pixel (planes * ceil(in_c / 32)). Weights: layout WORDS or BYTES with
- * planes, see kernels/weights.h. The scalar kernel serves every shape; SIMD kernels as in conv_b1, 1 to 4 planes on each side.
+ * w0 != 0, may be null otherwise) and N = valid taps * in_c / groups. Padding bits are 0 on both sides, and where a ternary code is 0 both of
+ * its bits are.
+ * Input: packed codes, [pixel][plane][word], in_stride words a pixel (planes * ceil(in_c / 32)). Weights: layout WORDS or NIBBLES of
+ * kernels/weights.h. The scalar kernel serves every shape; SIMD kernels as in conv_b1, with at most 16384 input channels in all groups.
+ *
+ * SIMD kernels do not go pair by pair everywhere: with WORDS, ternary weights take one pass (products.h); with NIBBLES, planes are looked
+ * up two by two (tables_avx2.h).
  */
 #ifndef BITFOLD_KERNELS_CONV_PLANES_H_
 #define BITFOLD_KERNELS_CONV_PLANES_H_
