@@ -7,13 +7,14 @@ from tests.engine.resnet import binary_resnet18
 from tests.ir.graphs import graphs
 
 from bitfold.engine.arena import assign
+from bitfold.engine.forced import forced
 from bitfold.engine.forms import Forms
 from bitfold.engine.step import Slot, Step
 from bitfold.ir.graph import Graph
 
 
 def planned(graph: Graph) -> tuple[Forms, list[Step], list[Slot], list[Slot]]:
-    forms = Forms(graph)
+    forms = Forms(graph, forced(""))
     steps = forms.steps()
     ends = [[forms.slot(name, forms.door(name)) for name in names] for names in (graph.inputs, graph.outputs)]
     return forms, steps, ends[0], ends[1]

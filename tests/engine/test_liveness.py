@@ -6,6 +6,7 @@ from tests.engine.resnet import binary_resnet18
 from tests.ir.graphs import graphs
 
 import bitfold
+from bitfold.engine.forced import forced
 from bitfold.engine.liveness import liveness
 from bitfold.engine.plan import lay_out
 from bitfold.ir.graph import Graph
@@ -15,7 +16,7 @@ from bitfold.ir.graph import Graph
 @given(graphs())
 def test_every_step_s_values_are_alive_and_fit_the_arena(drawn: tuple[int, Graph]) -> None:
     _, graph = drawn
-    found, made = liveness(graph), lay_out(graph)
+    found, made = liveness(graph), lay_out(graph, forced(None))
     assert found.arena_bytes == bitfold.load(graph).arena_bytes
     assert found.peak_bytes <= found.arena_bytes
     assert len(found.moments) == len(made.steps)

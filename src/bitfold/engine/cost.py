@@ -76,13 +76,34 @@ def choose(x: Element, weight: Element, shape: Shape) -> Choice:
     if isinstance(x, Binary) and isinstance(weight, Binary):
         return Choice("conv_b1", "bits", "binary x binary")
     assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
-    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _packed_cost(x, weight, shape)
-    costs |= _picture_cost(x, shape) | _int16_cost(shape)
+    costs = _costs(x, weight, shape)
     family = min(costs, key=lambda name: costs[name][0])
     return Choice(family, FORMS[family], "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
 
 
-FORMS = {"conv_planes": "bits", "conv_i8": "u8", "conv_u8": "u8", "dense_packed": "u8", "conv_i16": "i16"}
+def serving(x: Element, weight: Element, shape: Shape) -> list[str]:
+    """Every family that serves the pair, which ``BITFOLD_KERNEL`` may choose from."""
+    if isinstance(x, Float):
+        return ["conv_f32"]
+    assert isinstance(x, Coded) and isinstance(weight, Coded)
+    return ["conv_b1"] * (isinstance(x, Binary) and isinstance(weight, Binary)) + list(_costs(x, weight, shape))
+
+
+def _costs(x: Coded, weight: Coded, shape: Shape) -> "Cost":
+    costs = _plane_cost(x, weight, shape) | _int8_cost(x, weight, shape) | _packed_cost(x, weight, shape)
+    return costs | _picture_cost(x, shape) | _int16_cost(shape)
+
+
+FORMS = {
+    "conv_b1": "bits",
+    "conv_planes": "bits",
+    "conv_i8": "u8",
+    "conv_u8": "u8",
+    "conv_i16": "i16",
+    "conv_f32": "f32",
+    "dense_packed": "u8",
+    "adder_u8": "u8",
+}
 Cost: TypeAlias = dict[str, tuple[float, str]]  # family -> (picoseconds a product, in words); empty where it does not serve the pair
 
 

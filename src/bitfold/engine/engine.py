@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitfold import _core
+from bitfold.engine.forced import forced
 from bitfold.engine.plan import make_plan, outside
 from bitfold.errors import EngineError
 from bitfold.ir.encoding import Coded, Float, Uniform
@@ -45,20 +46,37 @@ class LayerProfile:
     gmacs: float
 
 
-def load(source: str | Path | Graph, threads: int = 1) -> "Engine":
+def load(source: str | Path | Graph, threads: int = 1, kernel: str | None = None) -> "Engine":
     """An engine for a ``*.bitfold`` file or a graph. ``threads``: how many cores one call may use; results do not depend on it.
+    ``kernel``: a kernel family, or layer=family with commas between, in place of the fastest; None takes it from BITFOLD_KERNEL, if set.
 
-    FormatError for a bad file, EngineError for a graph beyond the core's limits or an unknown BITFOLD_ISA.
+    FormatError for a bad file, EngineError for a graph beyond the core's limits, an unknown BITFOLD_ISA and a family that cannot serve.
     """
-    return Engine(source if isinstance(source, Graph) else Graph.load(source), threads)
+    return Engine(source if isinstance(source, Graph) else Graph.load(source), threads, kernel)
+
+
+SERVES = {  # activations x weights of each kernel family; BITFOLD_KERNEL takes their names
+    "conv_b1": "binary x binary",
+    "conv_planes": "codes of 1 to 4 bit planes (binary, ternary, 1 to 4 bits)",
+    "conv_i8": "codes that fit a byte, powers of two included",
+    "conv_u8": "8-bit pictures x codes",
+    "conv_i16": "any codes",
+    "conv_f32": "float x float or codes",
+    "dense_packed": "Linear: codes that fit a byte x 1, 2 or 4 bits that stay packed",
+    "adder_u8": "L1 distance of codes",
+}
 
 
 def kernels() -> list[dict[str, str]]:
-    """Every compiled kernel of Conv and Linear, best first within a family, and whether this CPU (capped by BITFOLD_ISA) can run it."""
+    """Every compiled kernel of Conv and Linear, best first within a family, what the family serves (activations x weights), and whether
+    this CPU (capped by BITFOLD_ISA) can run it."""
     order = ["scalar", "neon", "avx2", "avx512"]
     active = order.index(_core.active_isa())
     rows = [(name, family, isa) for name, family, isa, _ in _core.kernels()]
-    return [{"kernel": n, "family": f, "isa": isa, "used": "yes" if order.index(isa) <= active else "no"} for n, f, isa in rows]
+    return [
+        {"kernel": name, "family": family, "isa": isa, "used": "yes" if order.index(isa) <= active else "no", "serves": SERVES[family]}
+        for name, family, isa in rows
+    ]
 
 
 class Engine:
@@ -68,11 +86,11 @@ class Engine:
     Load one engine per thread to compute side by side. After a fork, load again if threads > 1.
     """
 
-    def __init__(self, graph: Graph, threads: int = 1) -> None:
+    def __init__(self, graph: Graph, threads: int = 1, kernel: str | None = None) -> None:
         if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
             raise EngineError(f"load: threads={threads!r}; allowed: 1 to 1024")
         try:
-            planned = make_plan(graph, threads)
+            planned = make_plan(graph, threads, forced(kernel))
         except (ValueError, MemoryError) as error:
             raise EngineError(f"graph {graph.name!r} cannot be planned: {error}") from error
         self._native, self._steps, self._moved = planned.native, planned.steps, planned.bytes_moved

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from bitfold.engine.forced import Forced
 from bitfold.engine.fuse import Product, fuse
 from bitfold.engine.operations import convert_step, node_step, reading_form
 from bitfold.engine.product import as_conv, choice_for, codes_form, patch_sum_buffer, product_step
@@ -18,9 +19,11 @@ MOST_LEVELS = 16  # of a Quantize that an epilogue counts one by one; above, ``p
 class Forms:
     """``buffers`` lists every slot after ``steps()``."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, forced: Forced) -> None:
         self.graph = graph
-        self.choices = {node.name: choice_for(graph, node) for node in graph.live if isinstance(node, ops.Conv | ops.Linear)}
+        products = [node for node in graph.live if isinstance(node, ops.Conv | ops.Linear)]
+        forced.check_layers(node.name for node in products)
+        self.choices = {node.name: choice_for(graph, node, forced) for node in products}
         self.units = fuse(graph, self._made_in_bytes)
         self.alias = _flattened_pixels(graph)
         self.wanted = self._wanted()

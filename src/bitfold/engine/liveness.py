@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bitfold.engine.arena import lifetimes, size_of
+from bitfold.engine.forced import forced
 from bitfold.engine.plan import lay_out
 from bitfold.ir.graph import Graph
 
@@ -49,7 +50,7 @@ class Liveness:
 
 def liveness(graph: Graph) -> Liveness:
     """For the images that the engine computes together."""
-    made = lay_out(graph)
+    made = lay_out(graph, forced(None))
     owner, lives = lifetimes(made.forms.buffers, made.steps, made.inputs, made.outputs)
     moments = []
     for i, step in enumerate(made.steps):

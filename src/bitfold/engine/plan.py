@@ -5,6 +5,7 @@ from typing import Any
 
 from bitfold import _core
 from bitfold.engine.arena import assign
+from bitfold.engine.forced import Forced
 from bitfold.engine.forms import Forms
 from bitfold.engine.step import Names, Slot, Step
 from bitfold.ir.encoding import Accumulator, Float, Uniform
@@ -38,9 +39,9 @@ class Layout:
     arena: int
 
 
-def lay_out(graph: Graph) -> Layout:
+def lay_out(graph: Graph, forced: Forced) -> Layout:
     """Fuses, chooses kernels and forms, and assigns the memory; nothing of the native core is made."""
-    forms = Forms(graph)
+    forms = Forms(graph, forced)
     steps = tuple(forms.steps())
     inputs = tuple(forms.slot(name, forms.door(name)) for name in graph.inputs)
     outputs = tuple(forms.slot(name, forms.door(name)) for name in graph.outputs)
@@ -50,9 +51,9 @@ def lay_out(graph: Graph) -> Layout:
     return Layout(forms, steps, inputs, outputs, chunk, offsets, arena)
 
 
-def make_plan(graph: Graph, threads: int) -> Planned:
+def make_plan(graph: Graph, threads: int, forced: Forced) -> Planned:
     """ValueError, from the core, for a graph beyond its limits (2^24 channels, 16 GiB)."""
-    made = lay_out(graph)
+    made = lay_out(graph, forced)
     forms, steps, inputs, outputs = made.forms, made.steps, made.inputs, made.outputs
     native = _core.Plan(threads, made.chunk, made.arena)
     ids = {

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from bitfold import _core
-from bitfold.engine.cost import DISTANCE, Choice, Shape, choose, code_format
+from bitfold.engine.cost import DISTANCE, FORMS, Choice, Shape, choose, code_format, serving
+from bitfold.engine.forced import Forced
 from bitfold.engine.fuse import Product
 from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
 from bitfold.ir import ops
 from bitfold.ir.arithmetic import rounded_table
-from bitfold.ir.encoding import Binary, Coded, Float, Uniform
+from bitfold.ir.encoding import Binary, Coded, Element, Float, Uniform
 from bitfold.ir.geometry import conv_classes, offset_sums, tap_counts, weight_sums
 from bitfold.ir.graph import Constant, Graph
 
@@ -29,13 +30,26 @@ def weight_shape(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, i
     return (shape[0], shape[1], *(shape[2:] or (1, 1)))  # type: ignore[return-value]
 
 
-def choice_for(graph: Graph, node: ops.Conv | ops.Linear) -> Choice:
-    if node.metric == ops.DISTANCE:
-        return DISTANCE
+def choice_for(graph: Graph, node: ops.Conv | ops.Linear, forced: Forced) -> Choice:
+    x, weight, shape = _pair(graph, node)
+    distance = node.metric == ops.DISTANCE
+    family = forced.family(node.name, serving_families(graph, node), fixed=distance or isinstance(x, Float))
+    if family is not None:
+        return Choice(family, FORMS[family], f"forced by {forced.by}")
+    return DISTANCE if distance else choose(x, weight, shape)
+
+
+def serving_families(graph: Graph, node: ops.Conv | ops.Linear) -> list[str]:
+    """Every kernel family that serves a product."""
+    return [DISTANCE.family] if node.metric == ops.DISTANCE else serving(*_pair(graph, node))
+
+
+def _pair(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[Element, Element, Shape]:
+    """The encodings of the activations and of the weights, and the sizes."""
     conv, shape = as_conv(node), weight_shape(graph, node)
     x, weight = graph.types[node.x].element, graph.constants[node.weight].type.element
     is_linear, is_dilated = isinstance(node, ops.Linear), conv.dilation[1] > 1
-    return choose(x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups, is_linear, is_dilated))
+    return x, weight, Shape(shape[1] * conv.groups, shape[0], shape[2:], conv.groups, is_linear, is_dilated)
 
 
 def patch_sum_buffer(graph: Graph, product: Product, choice: Choice) -> Buffer | None:
