@@ -32,8 +32,10 @@ lint: build
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not train and not shared"
 
+# BITFOLD_TEST_CASES: how many random cases every conv kernel runs at the end, 100000 unless set
 test-long: build
 	$(BIN)/python -m pytest -m "slow or train or shared"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.native.long
 
 # The core under AddressSanitizer and UndefinedBehaviorSanitizer, driven by the tests of kernels, engine and file.
 SANITIZERS := libasan.so libubsan.so libstdc++.so

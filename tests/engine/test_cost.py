@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bitfold.engine import cost
-from bitfold.engine.cost import Shape, choose, short_steps
+from bitfold.engine.cost import Shape, choose, plane_passes, short_steps
 from bitfold.ir.encoding import Binary, Coded, PowerOfTwo, Ternary, Uniform
 
 SHAPE = Shape(64, 64, (3, 3), 1)
@@ -16,7 +16,10 @@ U4, S4, U8, S8 = Uniform(4, False), Uniform(4, True), Uniform(8, False), Uniform
     ("x", "weight", "avx2", "avx512", "neon"),
     [
         (Uniform(2, False), Binary(), "conv_planes", "conv_planes", "conv_planes"),
-        (Uniform(2, False), Uniform(2, True), "conv_i8", "conv_i8", "conv_planes"),
+        (Uniform(2, False), Uniform(2, True), "conv_planes", "conv_i8", "conv_planes"),
+        (Uniform(2, False), Uniform(3, True), "conv_i8", "conv_i8", "conv_i8"),
+        (Binary(), Ternary(), "conv_planes", "conv_planes", "conv_planes"),
+        (Ternary(), Ternary(), "conv_planes", "conv_planes", "conv_planes"),
         (U4, S4, "conv_i8", "conv_i8", "conv_i8"),
         (U4, PowerOfTwo(2), "conv_i8", "conv_i8", "conv_i8"),
         (PowerOfTwo(6), PowerOfTwo(2), "conv_i8", "conv_i8", "conv_i8"),
@@ -76,3 +79,13 @@ def test_steps_that_fit_int16() -> None:
     assert short_steps(U8, S8) == 0
     assert short_steps(U8, Uniform(7, True)) == 1
     assert short_steps(Binary(), Binary()) == 8191
+
+
+def test_passes_of_bit_planes() -> None:
+    """Ternary weights in one pass for each plane of binary or ternary activations; on AVX2 two planes of activations in one."""
+    binary, ternary, two, four = Binary(), Ternary(), Uniform(2, False), Uniform(4, False)
+    assert [plane_passes(x, ternary, "avx512") for x in (binary, ternary, two)] == [1, 2, 4]
+    assert [plane_passes(x, two, "avx512") for x in (binary, ternary, two)] == [2, 4, 4]
+    assert [plane_passes(x, binary, "avx2") for x in (binary, ternary, two, four)] == [1, 1, 1, 2]
+    assert [plane_passes(x, ternary, "avx2") for x in (binary, ternary, two, four)] == [2, 2, 2, 4]
+    assert plane_passes(ternary, ternary, "scalar") == 4

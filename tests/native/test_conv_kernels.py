@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ SIMD = [pytest.param(name, family, id=name) for name, family in KERNELS if name 
 CASES = {"default": 200, "long": 10_000}
 
 
-def check_against_scalar(rng: np.random.Generator, kernels: list[str], family: str, count: int) -> None:
-    """Random cases until each of the kernels has run ``count`` of them; a case is run by all kernels that serve it."""
+def any_size(shape: list[int]) -> bool:
+    return True
+
+
+def check_against_scalar(
+    rng: np.random.Generator, kernels: list[str], family: str, count: int, wanted: Callable[[list[int]], bool] = any_size
+) -> None:
+    """Random cases of ``wanted`` shapes until each of the kernels has run ``count``; a case is run by all kernels that serve it."""
     done = dict.fromkeys(kernels, 0)
     while waiting := [name for name in kernels if done[name] < count]:
-        case = random_case(rng, family, serves=lambda shape, w=waiting: any(core.conv_refusal(name, shape) is None for name in w))
+        case = random_case(
+            rng, family, serves=lambda shape, w=waiting: wanted(shape) and any(core.conv_refusal(name, shape) is None for name in w)
+        )
         want = case.run(core, SCALAR[family])
         for kernel in (name for name in kernels if core.conv_refusal(name, case.shape) is None):
             compare(case, want, case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2))), f"case {done[kernel]} of {kernel}")
@@ -61,9 +70,9 @@ def test_simd_equals_scalar_long(rng: np.random.Generator, family: str) -> None:
     check_against_scalar(rng, [name for name, f in KERNELS if f == family and name != SCALAR[family]], family, CASES["long"])
 
 
-def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> None:
+def check_against_numpy(rng: np.random.Generator, family: str, count: int, wanted: Callable[[list[int]], bool] = any_size) -> None:
     for number in range(count):
-        case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130)
+        case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130, serves=wanted)
         got, want = case.run(core, SCALAR[family]), reference_outputs(case)
         what = f"case {number}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
         cout = case.shape[3]

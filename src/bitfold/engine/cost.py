@@ -11,12 +11,12 @@ from bitfold import _core
 from bitfold.engine.step import byte_base, fits_byte
 from bitfold.ir.encoding import Binary, Coded, Element, Float, PowerOfTwo, Ternary, Uniform
 
-# Picoseconds per product of two codes on one core, 3x3 convolutions of 64 to 256 channels: for one pair of bit planes, for int8 by how many
+# Picoseconds per product of two codes on one core, 3x3 convolutions of 64 to 256 channels: for one pass of bit planes, for int8 by how many
 # fours of channels may be summed in int16 (conv_i8.h: 0, one or two, more), and for int16.
 # AVX2 and scalar measured on a Zen 3 core; AVX-512 from the rates in docs/design.md; NEON counted (two vector operations a cycle, 2 GHz),
 # never timed. Only the ratio of a column matters; channels that do not fill a kernel's unit (a word, a four) cost as if they did.
 # PICTURE: int16 by whole rows of taps, 3 channels.
-PLANE_PAIR = {"scalar": 600.0, "neon": 6.0, "avx2": 3.0, "avx512": 0.55}
+PLANE_PASS = {"scalar": 600.0, "neon": 6.0, "avx2": 3.0, "avx512": 0.55}
 INT8 = {
     "scalar": {"none": 5000.0, "few": 5000.0, "many": 5000.0},
     "neon": {"none": 62.0, "few": 62.0, "many": 31.0},
@@ -112,13 +112,22 @@ def _plane_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
         return {}
     isa = _isa("conv_planes", x.planes, shape)
     cost = (
-        x.planes
-        * weight.planes
-        * PLANE_PAIR[isa]
+        plane_passes(x, weight, isa)
+        * PLANE_PASS[isa]
         * _whole(shape.in_channels, shape.groups, 32)
         * _whole(shape.out_channels, shape.groups, 32)
     )
     return {"conv_planes": (cost, f"{x.planes} x {weight.planes} bit planes ({isa})")}
+
+
+def plane_passes(x: Coded, weight: Coded, isa: str) -> float:
+    """What a pair of encodings costs in passes over one pair of planes. Ternary weights take one or two passes with vector popcounts, on
+    NEON a third more each; AVX2 looks up two planes of activations at once, so that only the planes of the weights count fully."""
+    if isa == "avx2":
+        return (x.planes + 1) // 2 * weight.planes
+    if isa != "scalar" and isinstance(weight, Ternary) and isinstance(x, Binary | Ternary):
+        return (4 / 3 if isa == "neon" else 1) * x.planes
+    return x.planes * weight.planes
 
 
 def _int8_cost(x: Coded, weight: Coded, shape: Shape) -> Cost:
