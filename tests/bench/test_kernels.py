@@ -62,6 +62,14 @@ def test_a_binary_peer_is_compared_with_the_engine(tmp_path):
     assert entry.reason is None and entry.details["cosine"] > 0.999
 
 
+def test_a_binary_linear_layer_runs_in_the_binary_peer_too(tmp_path):
+    if peers.get("openvino_binary").available() is not None:
+        pytest.skip(peers.get("openvino_binary").available())
+    case = build(SMALL[2])
+    entry = kernels.peer_entry("openvino_binary", Subject(case.twin, case.x, (), 1, tmp_path, case.graph), np.zeros(1))
+    assert entry.reason is None and entry.details["cosine"] > 0.999
+
+
 def test_a_wrong_result_has_no_time(small, monkeypatch):
     monkeypatch.setattr(kernels, "interpret", lambda graph, x: np.ones((1, 12), np.float32))
     _, row = kernels.run(["linear"], peer_names=[], repeats=5)

@@ -53,6 +53,8 @@ def test_a_peer_that_is_missing_fails_or_lies_keeps_its_row_with_the_reason(monk
     assert entry(FakePeer()).reason == "RuntimeError: no such operator"
     wrong = entry(FakePeer(output=2 * want))
     assert wrong.call is None and "wrong result" in str(wrong.reason)
+    lost = entry(FakePeer(output=np.nan * want))
+    assert lost.call is None and lost.reason == "output is not finite" and "cosine" not in lost.details  # a row could not hold NaN
     right = entry(FakePeer(output=want))
     assert right.call is not None and right.reason is None and right.details["form"] == "fake"
 

@@ -131,7 +131,8 @@ def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
         result = check(prepared.call(), bitfold.load(subject.graph)(subject.x) if low_bit else want, peer.PRECISION)
     except Exception as error:  # foreign code fails in its own ways; the row says how
         return Entry(name, None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}")
-    details = {"precision": peer.PRECISION, "form": prepared.note, "cosine": result.cosine, "max_difference": result.max_difference}
+    figures = {"cosine": result.cosine, "max_difference": result.max_difference}
+    details = {"precision": peer.PRECISION, "form": prepared.note, **{k: v for k, v in figures.items() if np.isfinite(v)}}
     return Entry(name, None if result.problem else prepared.call, result.problem, details)
 
 

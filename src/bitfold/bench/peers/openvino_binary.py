@@ -164,13 +164,14 @@ class _Builder:
         return y if epilogue.bias is None else self.opset.add(y, self._channels(epilogue.bias, node))
 
     def _real(self, name: str) -> Any:
-        """A value as real numbers: 0 and 1 become -1 and +1."""
+        """A value as real numbers: -1 and +1 for binary codes. Outside binary convolutions FakeQuantize of two levels divides by zero."""
         element = self.graph.types[name].element
         if isinstance(element, Float):
             return self.values[name]
-        if not isinstance(element, Binary):
-            raise ExportError(f"openvino_binary: value {name!r} holds {element}; allowed: float32 and binary codes")
-        return self.opset.subtract(self.opset.multiply(self.values[name], self._constant(np.float32(2))), self._constant(np.float32(1)))
+        if name not in self.signs:
+            raise ExportError(f"openvino_binary: value {name!r} holds {element}; allowed: float32, and binary codes of a quantiser or a pool")
+        x, threshold = self.signs[name]
+        return self.opset.select(self.opset.greater(x, threshold), self._constant(np.float32(1)), self._constant(np.float32(-1)))
 
     def _channels(self, name: str, node: ops.Node) -> Any:
         return self._constant(self.graph.constants[name].data.astype(np.float32).reshape(1, -1, *self._ones(node.output)))
