@@ -169,7 +169,7 @@ class _Builder:
         if isinstance(element, Float):
             return self.values[name]
         if name not in self.signs:
-            raise ExportError(f"openvino_binary: value {name!r} holds {element}; allowed: float32, and binary codes of a quantiser or a pool")
+            raise ExportError(f"openvino_binary: value {name!r} holds {element}; allowed: float32, binary codes of a quantiser or pool")
         x, threshold = self.signs[name]
         return self.opset.select(self.opset.greater(x, threshold), self._constant(np.float32(1)), self._constant(np.float32(-1)))
 
