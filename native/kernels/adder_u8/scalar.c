@@ -1,5 +1,5 @@
 #include "kernels/adder_u8/adder_u8.h"
-#include "kernels/epilogue_scalar.h"
+#include "kernels/scalar_walk.h"
 
 static int32_t distance(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   const bf_conv_shape* s = &args->shape;
@@ -9,9 +9,8 @@ static int32_t distance(const bf_conv_args* args, int32_t y, int32_t x, int32_t 
   int32_t d = args->excess[o];
   for (int32_t i = 0; i < s->kernel_h; ++i)
     for (int32_t j = 0; j < s->kernel_w; ++j) {
-      const int32_t iy = y * s->stride_h - s->pad_h + i * s->dilation_h, ix = x * s->stride_w - s->pad_w + j * s->dilation_w;
-      const int inside = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
-      const uint8_t* pixel = inside ? (const uint8_t*)args->input + ((int64_t)iy * s->in_w + ix) * s->in_stride + first : args->in_bytes.outside;
+      const int64_t at = bf_tap_pixel(s, y, x, i, j);
+      const uint8_t* pixel = at < 0 ? args->in_bytes.outside : (const uint8_t*)args->input + at * s->in_stride + first;
       const uint8_t* tap = w + (int64_t)(i * s->kernel_w + j) * octets * 64;
       for (int32_t c = 0; c < channels; ++c) {
         const int32_t difference = (int32_t)tap[c / 8 * 64 + c % 8] - pixel[c];
@@ -22,11 +21,5 @@ static int32_t distance(const bf_conv_args* args, int32_t y, int32_t x, int32_t 
 }
 
 void adder_u8_s32_1x1_scalar(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
-  for (int32_t y = y0; y < y1; ++y)
-    for (int32_t x = 0; x < args->shape.out_w; ++x)
-      for (int32_t b = b0; b < b1; ++b) {
-        int32_t d[16];
-        for (int32_t lane = 0; lane < 16 && 16 * b + lane < args->shape.out_c; ++lane) d[lane] = distance(args, y, x, 16 * b + lane);
-        bf_epilogue_block(args, y, x, b, d, 0);
-      }
+  bf_scalar_ints(args, y0, y1, b0, b1, distance);
 }

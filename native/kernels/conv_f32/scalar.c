@@ -1,5 +1,5 @@
 #include "kernels/conv_f32/conv_f32.h"
-#include "kernels/epilogue_scalar.h"
+#include "kernels/scalar_walk.h"
 
 static float dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   const bf_conv_shape* s = &args->shape;
@@ -8,12 +8,10 @@ static float dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   const float* w = (const float*)args->weights + (int64_t)(o / 16) * taps * channels * 16 + o % 16;
   float d = 0.0f;
   for (int32_t i = 0; i < s->kernel_h; ++i) {
-    const int32_t iy = y * s->stride_h - s->pad_h + i * s->dilation_h;
-    if (iy < 0 || iy >= s->in_h) continue;
     for (int32_t j = 0; j < s->kernel_w; ++j) {
-      const int32_t ix = x * s->stride_w - s->pad_w + j * s->dilation_w;
-      if (ix < 0 || ix >= s->in_w) continue;
-      const float* pixel = (const float*)args->input + ((int64_t)iy * s->in_w + ix) * s->in_stride + first;
+      const int64_t at = bf_tap_pixel(s, y, x, i, j);
+      if (at < 0) continue;
+      const float* pixel = (const float*)args->input + at * s->in_stride + first;
       const float* tap = w + (int64_t)(i * s->kernel_w + j) * channels * 16;
       for (int32_t c = 0; c < channels; ++c) d = fmaf(pixel[c], tap[c * 16], d);
     }

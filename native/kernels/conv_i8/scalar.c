@@ -1,5 +1,5 @@
 #include "kernels/conv_i8/conv_i8.h"
-#include "kernels/epilogue_scalar.h"
+#include "kernels/scalar_walk.h"
 
 static int32_t dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   const bf_conv_shape* s = &args->shape;
@@ -8,12 +8,10 @@ static int32_t dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   const int8_t* w = (const int8_t*)args->weights + (int64_t)(o / 16) * taps * fours * 64 + o % 16 * 4;
   uint32_t d = 0; /* mod 2^32: only the final sum is bounded */
   for (int32_t i = 0; i < s->kernel_h; ++i) {
-    const int32_t iy = y * s->stride_h - s->pad_h + i * s->dilation_h;
-    if (iy < 0 || iy >= s->in_h) continue;
     for (int32_t j = 0; j < s->kernel_w; ++j) {
-      const int32_t ix = x * s->stride_w - s->pad_w + j * s->dilation_w;
-      if (ix < 0 || ix >= s->in_w) continue;
-      const uint8_t* pixel = (const uint8_t*)args->input + ((int64_t)iy * s->in_w + ix) * s->in_stride + first;
+      const int64_t at = bf_tap_pixel(s, y, x, i, j);
+      if (at < 0) continue;
+      const uint8_t* pixel = (const uint8_t*)args->input + at * s->in_stride + first;
       const int8_t* tap = w + (int64_t)(i * s->kernel_w + j) * fours * 64;
       for (int32_t c = 0; c < channels; ++c) d += (uint32_t)((pixel[c] + args->in_bytes.base) * tap[c / 4 * 64 + c % 4]);
     }
@@ -22,11 +20,5 @@ static int32_t dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
 }
 
 void conv_i8_s32_1x1_scalar(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
-  for (int32_t y = y0; y < y1; ++y)
-    for (int32_t x = 0; x < args->shape.out_w; ++x)
-      for (int32_t b = b0; b < b1; ++b) {
-        int32_t d[16];
-        for (int32_t lane = 0; lane < 16 && 16 * b + lane < args->shape.out_c; ++lane) d[lane] = dot(args, y, x, 16 * b + lane);
-        bf_epilogue_block(args, y, x, b, d, 0);
-      }
+  bf_scalar_ints(args, y0, y1, b0, b1, dot);
 }

@@ -1,6 +1,6 @@
 #include "kernels/bits.h"
 #include "kernels/conv_planes/conv_planes.h"
-#include "kernels/epilogue_scalar.h"
+#include "kernels/scalar_walk.h"
 
 /* Sum over plane pairs of k_i m_j popcount(A_i and W_j) for one tap. w: the first weight plane's words, stride 16. Arithmetic mod 2^32. */
 static uint32_t tap_product(const bf_conv_args* args, const uint32_t* pixel, int32_t first, int32_t channels, const uint32_t* w,
@@ -29,12 +29,11 @@ static int32_t dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
   uint32_t d = 0;
   if (w0) d += w0 * (uint32_t)args->epilogue.patch_sums[((int64_t)y * s->out_w + x) * s->groups + group];
   for (int32_t i = 0; i < s->kernel_h; ++i) {
-    const int32_t iy = y * s->stride_h - s->pad_h + i * s->dilation_h;
-    if (iy < 0 || iy >= s->in_h) continue;
     for (int32_t j = 0; j < s->kernel_w; ++j) {
-      const int32_t ix = x * s->stride_w - s->pad_w + j * s->dilation_w, tap = i * s->kernel_w + j;
-      if (ix < 0 || ix >= s->in_w) continue;
-      const uint32_t* pixel = (const uint32_t*)args->input + ((int64_t)iy * s->in_w + ix) * s->in_stride;
+      const int64_t at = bf_tap_pixel(s, y, x, i, j);
+      const int32_t tap = i * s->kernel_w + j;
+      if (at < 0) continue;
+      const uint32_t* pixel = (const uint32_t*)args->input + at * s->in_stride;
       d += a0 * ((uint32_t)tap_sum[tap * 16] - w0 * (uint32_t)channels);
       d += tap_product(args, pixel, group * channels, channels, w + (int64_t)tap * words * 16, weight_plane);
     }
@@ -43,11 +42,5 @@ static int32_t dot(const bf_conv_args* args, int32_t y, int32_t x, int32_t o) {
 }
 
 void conv_planes_s32_1x1_scalar(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
-  for (int32_t y = y0; y < y1; ++y)
-    for (int32_t x = 0; x < args->shape.out_w; ++x)
-      for (int32_t b = b0; b < b1; ++b) {
-        int32_t d[16];
-        for (int32_t lane = 0; lane < 16 && 16 * b + lane < args->shape.out_c; ++lane) d[lane] = dot(args, y, x, 16 * b + lane);
-        bf_epilogue_block(args, y, x, b, d, 0);
-      }
+  bf_scalar_ints(args, y0, y1, b0, b1, dot);
 }
