@@ -32,13 +32,29 @@ MOST_CHANNELS = 4  # of a picture: with more, conv_i8 and conv_i16 waste little
 MOST_PLANES = 4  # of one side, in the vector kernels of conv_planes
 
 
+# The form in which each family reads activations.
+FORMS = {
+    "conv_b1": "bits",
+    "conv_planes": "bits",
+    "conv_i8": "u8",
+    "conv_u8": "u8",
+    "conv_i16": "i16",
+    "conv_f32": "f32",
+    "dense_packed": "u8",
+    "adder_u8": "u8",
+}
+
+
 @dataclass(frozen=True)
 class Choice:
     """A kernel family, the form in which it reads activations, and why it was taken."""
 
-    family: str  # conv_b1 | conv_planes | conv_i8 | conv_u8 | conv_i16 | conv_f32 | dense_packed | adder_u8
-    form: str  # bits | u8 | i16 | f32
+    family: str
     reason: str
+
+    @property
+    def form(self) -> str:
+        return FORMS[self.family]
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class Shape:
     dilated: bool = False  # along rows
 
 
-DISTANCE = Choice("adder_u8", "u8", "L1 distance of codes")  # of every pair of encodings that inference allows
+DISTANCE = Choice("adder_u8", "L1 distance of codes")  # of every pair of encodings that inference allows
 
 
 def code_format(encoding: Coded) -> tuple[str, int, bool, int]:
@@ -72,13 +88,13 @@ def code_format(encoding: Coded) -> tuple[str, int, bool, int]:
 def choose(x: Element, weight: Element, shape: Shape) -> Choice:
     """The cheapest family for activations ``x`` and weights ``weight``; both have codes, or x is Float."""
     if isinstance(x, Float):
-        return Choice("conv_f32", "f32", "float activations")
+        return Choice("conv_f32", "float activations")
     if isinstance(x, Binary) and isinstance(weight, Binary):
-        return Choice("conv_b1", "bits", "binary x binary")
+        return Choice("conv_b1", "binary x binary")
     assert isinstance(x, Coded) and isinstance(weight, Coded)  # inference allows nothing else
     costs = _costs(x, weight, shape)
     family = min(costs, key=lambda name: costs[name][0])
-    return Choice(family, FORMS[family], "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
+    return Choice(family, "; ".join(f"{what}: about {cost:g} ps a product" for cost, what in costs.values()))
 
 
 def serving(x: Element, weight: Element, shape: Shape) -> list[str]:
@@ -94,16 +110,6 @@ def _costs(x: Coded, weight: Coded, shape: Shape) -> "Cost":
     return costs | _picture_cost(x, shape) | _int16_cost(shape)
 
 
-FORMS = {
-    "conv_b1": "bits",
-    "conv_planes": "bits",
-    "conv_i8": "u8",
-    "conv_u8": "u8",
-    "conv_i16": "i16",
-    "conv_f32": "f32",
-    "dense_packed": "u8",
-    "adder_u8": "u8",
-}
 Cost: TypeAlias = dict[str, tuple[float, str]]  # family -> (picoseconds a product, in words); empty where it does not serve the pair
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from bitfold.engine.forced import Forced
 from bitfold.engine.fuse import Product, fuse
 from bitfold.engine.operations import convert_step, node_step, reading_form
-from bitfold.engine.product import as_conv, choice_for, codes_form, patch_sum_buffer, product_step
+from bitfold.engine.product import choice_for, codes_form, patch_sum_buffer, product_step
 from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
 from bitfold.ir import ops
 from bitfold.ir.encoding import Accumulator, Float, Ternary, Uniform
@@ -116,7 +116,7 @@ class Forms:
             if not isinstance(unit, Product):
                 values.update(ops.input_names(unit))
             else:
-                values |= {unit.node.x} if as_conv(unit.node).groups > 1 else set()
+                values |= {unit.node.x} if ops.as_conv(unit.node).groups > 1 else set()
                 values |= {unit.residual} if unit.residual is not None else set()
         return values
 

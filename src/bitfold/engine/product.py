@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bitfold import _core
-from bitfold.engine.cost import DISTANCE, FORMS, Choice, Shape, choose, code_format, serving
+from bitfold.engine.cost import DISTANCE, Choice, Shape, choose, code_format, serving
 from bitfold.engine.forced import Forced
 from bitfold.engine.fuse import Product
 from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
@@ -16,13 +16,7 @@ from bitfold.ir.arithmetic import rounded_table
 from bitfold.ir.encoding import Binary, Coded, Element, Float, Uniform
 from bitfold.ir.geometry import conv_classes, offset_sums, tap_counts, weight_sums
 from bitfold.ir.graph import Constant, Graph
-
-
-def as_conv(node: ops.Conv | ops.Linear) -> ops.Conv:
-    """A Linear is the 1x1 convolution of a 1x1 image."""
-    if isinstance(node, ops.Conv):
-        return node
-    return ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, metric=node.metric, epilogue=node.epilogue)
+from bitfold.ir.ops import as_conv
 
 
 def weight_shape(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, int, int]:
@@ -35,7 +29,7 @@ def choice_for(graph: Graph, node: ops.Conv | ops.Linear, forced: Forced) -> Cho
     distance = node.metric == ops.DISTANCE
     family = forced.family(node.name, serving_families(graph, node), fixed=distance or isinstance(x, Float))
     if family is not None:
-        return Choice(family, FORMS[family], f"forced by {forced.by}")
+        return Choice(family, f"forced by {forced.by}")
     return DISTANCE if distance else choose(x, weight, shape)
 
 

@@ -84,8 +84,7 @@ def _conv(node: ops.Conv, graph: Graph, x: Array) -> Array:
 
 def _linear(node: ops.Linear, graph: Graph, x: Array) -> Array:
     """A 1x1 convolution whose pixels are the samples of the batch."""
-    conv = ops.Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, metric=node.metric, epilogue=node.epilogue)
-    return _product(conv, graph, x.T[None, :, None, :], _weight(graph, node.weight)[:, :, None, None])[0, :, 0, :].T
+    return _product(ops.as_conv(node), graph, x.T[None, :, None, :], _weight(graph, node.weight)[:, :, None, None])[0, :, 0, :].T
 
 
 def _weight(graph: Graph, name: str) -> Array:

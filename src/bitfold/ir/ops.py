@@ -260,3 +260,10 @@ def constant_names(node: Node) -> tuple[str, ...]:
     if epilogue is not None:
         names += [epilogue.mul, epilogue.bias, epilogue.patch_mul, epilogue.weight_mul, epilogue.tap_mul, epilogue.x_offset]
     return tuple(n for n in names if n is not None)
+
+
+def as_conv(node: Conv | Linear) -> Conv:
+    """A Linear is the 1x1 convolution of a 1x1 image."""
+    if isinstance(node, Conv):
+        return node
+    return Conv(name=node.name, output=node.output, x=node.x, weight=node.weight, metric=node.metric, epilogue=node.epilogue)
