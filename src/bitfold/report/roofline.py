@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from bitfold.report.svg import number
+from bitfold.report.svg import Scale, axes, number
 
 WIDTH, HEIGHT = 520, 360  # user units
 LEFT, RIGHT, TOP, BOTTOM = 52, 96, 14, 40
@@ -35,12 +35,16 @@ def roofline_chart(points: Sequence[Point], roofs: Sequence[Roof], slopes: Seque
     """An ``<svg>``. ``slopes``: (name, GB/s) of memories: a rate of intensity times bandwidth."""
     if not points:
         raise ValueError(f"roofline_chart {title!r}: no points")
-    place = _Scale(
+    place = Scale(
         _decades([p.intensity for p in points]),
         _decades([*(p.rate for p in points), *(r.rate for r in roofs)]),
+        (WIDTH, HEIGHT),
+        (LEFT, RIGHT, TOP, BOTTOM),
+        log=True,
     )
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" class="chart roofline">']
-    parts += _axes(place)
+    names = ("products per byte moved", "GMAC/s of one core")
+    parts += axes(place, _powers(place.x_range), _powers(place.y_range), *names, columns=True)
     highest = max(r.rate for r in roofs) if roofs else place.y_range[1]
     parts += [part for name, bandwidth in slopes for part in _slope(place, name, bandwidth, highest)]
     parts += [part for roof, at in zip(roofs, _apart([place.y(r.rate) for r in roofs]), strict=True) for part in _roof(place, roof, at)]
@@ -52,47 +56,17 @@ def roofline_chart(points: Sequence[Point], roofs: Sequence[Roof], slopes: Seque
     return "".join([*parts, "</svg>"])
 
 
-@dataclass(frozen=True)
-class _Scale:
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * _share(value, self.x_range), 1)
-
-    def y(self, value: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(value, self.y_range), 1)
-
-
-def _share(value: float, span: tuple[float, float]) -> float:
-    low, high = math.log10(span[0]), math.log10(span[1])
-    return (math.log10(value) - low) / (high - low)
-
-
 def _decades(values: Sequence[float]) -> tuple[float, float]:
     """Whole powers of ten around positive values."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values) * 1.05))
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
-def _axes(place: _Scale) -> list[str]:
-    parts = []
-    for power in range(round(math.log10(place.x_range[0])), round(math.log10(place.x_range[1])) + 1):
-        at = place.x(10.0**power)
-        parts.append(f'<path class="grid" d="M{at} {TOP}V{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text class="tick" x="{at}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(10.0**power)}</text>')
-    for power in range(round(math.log10(place.y_range[0])), round(math.log10(place.y_range[1])) + 1):
-        at = place.y(10.0**power)
-        parts.append(f'<path class="grid" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{number(10.0**power)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">products per byte moved</text>')
-    turned = f"translate(11 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"
-    parts.append(f'<text class="label" transform="{turned}" text-anchor="middle">GMAC/s of one core</text>')
-    return parts
+def _powers(span: tuple[float, float]) -> list[float]:
+    return [10.0**power for power in range(round(math.log10(span[0])), round(math.log10(span[1])) + 1)]
 
 
-def _slope(place: _Scale, name: str, bandwidth: float, highest: float) -> list[str]:
+def _slope(place: Scale, name: str, bandwidth: float, highest: float) -> list[str]:
     """The part of rate = intensity x bandwidth inside the plot, up to the highest roof."""
     left = max(place.x_range[0], place.y_range[0] / bandwidth)
     right = min(place.x_range[1], highest / bandwidth)
@@ -106,7 +80,7 @@ def _slope(place: _Scale, name: str, bandwidth: float, highest: float) -> list[s
     ]
 
 
-def _roof(place: _Scale, roof: Roof, text_y: float) -> list[str]:
+def _roof(place: Scale, roof: Roof, text_y: float) -> list[str]:
     y, right = place.y(roof.rate), WIDTH - RIGHT
     tip = f"<title>{escape(f'{roof.name}: {number(roof.rate)} GMAC/s')}</title>"
     return [

@@ -31,48 +31,60 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, y_
         raise ValueError(f"line_chart {title!r}: no points")
     x_ticks = ticks(min(xs), max(xs), 6, whole=True)
     y_ticks = ticks(min(0.0, *ys) if y_from_zero else min(ys), max(ys), 5)
-    place = _Scale((min(xs), max(xs)), (y_ticks[0], y_ticks[-1]))
+    place = Scale((min(xs), max(xs)), (y_ticks[0], y_ticks[-1]))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" class="chart">']
-    parts += _axes(place, x_ticks, y_ticks, x_label, y_label)
+    parts += axes(place, x_ticks, y_ticks, x_label, y_label)
     for line in lines:
         parts += _drawn(line, place)
     return "".join([*parts, "</svg>"])
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
+    """Where values lie in a picture of ``size`` (width, height) with ``margins`` (left, right, top, bottom); ``log``: both axes."""
+
     x_range: tuple[float, float]
     y_range: tuple[float, float]
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    margins: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
+    log: bool = False
 
     def x(self, value: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * _share(value, self.x_range), 1)
+        left, right, _, _ = self.margins
+        return round(left + (self.size[0] - left - right) * self._share(value, self.x_range), 1)
 
     def y(self, value: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(value, self.y_range), 1)
+        _, _, top, bottom = self.margins
+        return round(self.size[1] - bottom - (self.size[1] - top - bottom) * self._share(value, self.y_range), 1)
+
+    def _share(self, value: float, span: tuple[float, float]) -> float:
+        low, high = span
+        if self.log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
+        return 0.5 if high == low else (value - low) / (high - low)
 
 
-def _share(value: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return 0.5 if high == low else (value - low) / (high - low)
-
-
-def _axes(place: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> list[str]:
+def axes(place: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str, columns: bool = False) -> list[str]:
+    """Grid lines (``columns``: upright ones too), figures and names of both axes."""
+    (width, height), (left, right, top, bottom) = place.size, place.margins
     parts = []
     for y in y_ticks:
         at = place.y(y)
-        parts.append(f'<path class="grid" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{number(y)}</text>')
+        parts.append(f'<path class="grid" d="M{left} {at}H{width - right}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{at + 4}" text-anchor="end">{number(y)}</text>')
     for x in x_ticks:
-        parts.append(f'<text class="tick" x="{place.x(x)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(x)}</text>')
-    parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
+        if columns:
+            parts.append(f'<path class="grid" d="M{place.x(x)} {top}V{height - bottom}"/>')
+        parts.append(f'<text class="tick" x="{place.x(x)}" y="{height - bottom + 16}" text-anchor="middle">{number(x)}</text>')
+    parts.append(f'<text class="label" x="{(left + width - right) / 2}" y="{height - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    middle = (top + height - bottom) / 2
     parts.append(
         f'<text class="label" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'  # reads upwards
     )
     return parts
 
 
-def _drawn(line: Line, place: _Scale) -> list[str]:
+def _drawn(line: Line, place: Scale) -> list[str]:
     path = "L".join(f"{place.x(x)} {place.y(y)}" for x, y in line.points)
     parts = [f'<path class="line s{line.style}" d="M{path}"/>']
     if len(line.points) <= MARKERS_UP_TO:
