@@ -21,7 +21,7 @@ struct Tile {
   const uint8_t* origin;  // pixel (input row of tap row `begin`, column 0)
   int64_t plane_bytes;    // from one plane of a pixel to the next
   int64_t pixel_bytes, row_bytes, tap_bytes;  // row_bytes: from one tap row to the next
-  int32_t begin, rows, kernel_w;              // valid tap rows
+  int32_t begin, rows, kernel_h, kernel_w;    // valid tap rows
   int32_t column, stride, dilation, in_w;     // input column of pixel 0 at tap column 0; from pixel to pixel; from tap to tap
   int64_t weight_tap, weight_plane;           // bytes of one plane of one weight block: of one tap, of all
   int64_t weight_step;                        // bytes of all planes of one weight block
@@ -57,19 +57,13 @@ struct PixelCount {
   enum { kValue = P };
 };
 
-/* Calls count(PixelCount<pixels>()). */
-template <typename Count>
+/* Calls count(PixelCount<pixels>()), pixels at most kMost. */
+template <int kMost = kPixels, typename Count>
 BF_INLINE void for_pixels(int32_t pixels, const Count& count) {
-  switch (pixels) {
-    case 1: return count(PixelCount<1>());
-    case 2: return count(PixelCount<2>());
-    case 3: return count(PixelCount<3>());
-    case 4: return count(PixelCount<4>());
-    case 5: return count(PixelCount<kPixels < 5 ? 1 : 5>());
-    case 6: return count(PixelCount<kPixels < 6 ? 1 : 6>());
-    case 7: return count(PixelCount<kPixels < 7 ? 1 : 7>());
-    default: return count(PixelCount<kPixels>());
+  if constexpr (kMost > 1) {
+    if (pixels < kMost) return for_pixels<kMost - 1>(pixels, count);
   }
+  count(PixelCount<kMost>());
 }
 
 template <Pairs kPairs>
@@ -81,6 +75,7 @@ static void count_pixels(int32_t pixels, const Tile& t, const void* weights, int
 struct Spot {
   TapRange rows;  // valid tap rows
   int32_t y, x, count, b, group;
+  bool inside;  // as in Tile
 };
 
 /* Sum of `table`, [block][tap][16], of block b over the tap rows `rows` and the tap columns that `columns` leaves out. */
@@ -96,15 +91,23 @@ static inline vi left_out(const int32_t* table, const bf_conv_args* args, int32_
 
 /* Takes away what the words of 0, which stand for +1, have given for tap columns outside the image. */
 static inline void take_away_columns(const bf_conv_args* args, const Spot& at, vi* d) {
+  if (at.inside) return;
   for (int32_t p = 0; p < at.count; ++p) {
     const TapRange columns = bf_valid_columns(&args->shape, at.x + p);
     if (columns.begin > 0 || columns.end < args->shape.kernel_w) d[p] = vi_sub(d[p], left_out(args->tap_sums, args, at.b, at.rows, columns));
   }
 }
 
-/* A product of two encodings: how a tile is summed, from the weights of its first block on, and finished. This one: binary x binary, one
- * pass of popcount(a xor w); D as in conv_b1.h. */
-struct Xor {
+/* A product of two encodings: how a tile is summed, from the weights of its first block on, and finished. Most read a tile's activations
+ * where they lie. */
+struct Direct {
+  static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 31) / 32 * 4; }  // of a tap, plane and output channel
+  static int32_t most_pixels(const bf_conv_args*, int32_t) { return kPixels; }                 // of a tile of so many blocks
+  void begin_row(const Tile&, int32_t) {}                                                      // before the tiles of a row of so many pixels
+};
+
+/* Binary x binary, one pass of popcount(a xor w); D as in conv_b1.h. */
+struct Xor : Direct {
   static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     count_pixels<Pairs::kXor>(pixels, t, weights + (int64_t)t.begin * t.kernel_w * t.weight_tap, blocks, d);
   }
@@ -142,18 +145,19 @@ template <typename Product>
 static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
   const int32_t group_blocks = s->groups == 1 ? (s->out_c + 15) / 16 : s->out_c / s->groups / 16;
-  const int32_t tiles = (s->out_w + kPixels - 1) / kPixels;
   const TapRange inside = bf_inside_columns(s);
+  Product product;
   Tile t;
   t.plane_bytes = ((int64_t)s->in_c + 31) / 32 * 4;
   t.tap_bytes = ((int64_t)s->in_c / s->groups + 31) / 32 * 4;
   t.pixel_bytes = s->in_stride * 4;
   t.row_bytes = (int64_t)s->dilation_h * s->in_w * t.pixel_bytes;
+  t.kernel_h = s->kernel_h;
   t.kernel_w = s->kernel_w;
   t.stride = s->stride_w;
   t.dilation = s->dilation_w;
   t.in_w = s->in_w;
-  t.weight_tap = t.tap_bytes * 16 * kWeightBlocks;
+  t.weight_tap = Product::weight_bytes(s->in_c / s->groups) * 16 * kWeightBlocks;
   t.weight_plane = s->kernel_h * s->kernel_w * t.weight_tap;
   t.weight_step = args->weight_planes.planes * t.weight_plane;
   const bool contiguous = s->dilation_w == 1 && t.pixel_bytes == t.tap_bytes;
@@ -163,22 +167,26 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
     blocks = b1 < group_end ? b1 - b : group_end - b;
     if (blocks > kBlocks) blocks = kBlocks;
     const uint8_t* weights = (const uint8_t*)args->weights + b / kWeightBlocks * t.weight_step;
+    const int32_t most = Product::most_pixels(args, blocks), tiles = (s->out_w + most - 1) / most;
+    const int32_t pixels = s->out_w / tiles, wider = s->out_w % tiles;  // so many tiles have a pixel more
     for (int32_t y = y0; y < y1; ++y) {
       const TapRange rows = bf_valid_rows(s, y);
       const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h;
       t.origin = (const uint8_t*)args->input + iy * s->in_w * t.pixel_bytes + group * t.tap_bytes;
       t.begin = rows.begin;
-      t.rows = rows.end - rows.begin;
-      for (int32_t tile = 0; tile < tiles; ++tile) {
-        const int32_t x = (int32_t)((int64_t)tile * s->out_w / tiles), end = (int32_t)((int64_t)(tile + 1) * s->out_w / tiles);
+      t.rows = rows.begin < rows.end ? rows.end - rows.begin : 0;
+      t.column = -s->pad_w;
+      product.begin_row(t, s->out_w);
+      for (int32_t tile = 0, x = 0, count; tile < tiles; ++tile, x += count) {
+        count = pixels + (tile < wider);
         t.column = x * s->stride_w - s->pad_w;
-        t.inside = x >= inside.begin && end <= inside.end;
+        t.inside = x >= inside.begin && x + count <= inside.end;
         t.contiguous = t.inside && contiguous;
         vi d[kBlocks][kPixels];
-        Product::sum(args, t, weights, end - x, blocks, d);
+        product.sum(args, t, weights, count, blocks, d);
         for (int32_t k = 0; k < blocks; ++k) {
-          Product::finish(args, Spot{rows, y, x, end - x, b + k, group}, d[k]);
-          bf_finish_ints(args, y, x, end - x, b + k, group, d[k]);
+          Product::finish(args, Spot{rows, y, x, count, b + k, group, t.inside}, d[k]);
+          bf_finish_ints(args, y, x, count, b + k, group, d[k]);
         }
       }
     }

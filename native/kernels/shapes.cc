@@ -1,5 +1,6 @@
 #include "kernels/shapes.h"
 
+#include "kernels/conv_b1/conv_b1.h"
 #include "kernels/conv_u8/conv_u8.h"
 
 namespace {
@@ -23,7 +24,9 @@ const char* bf_needs_plane_groups_avx2(const bf_conv_shape* s) { return plane_gr
 const char* bf_needs_word_groups(const bf_conv_shape* s) { return word_groups(s, 16); }
 
 const char* bf_needs_word_groups_avx2(const bf_conv_shape* s) {
-  if (static_cast<int64_t>(s->in_c / s->groups) * s->kernel_h * s->kernel_w > 65535) return "more than 65535 products per sum";
+  const int64_t channels = s->in_c / s->groups, taps = static_cast<int64_t>(s->kernel_h) * s->kernel_w;
+  if (channels * taps > 65535) return "more than 65535 products per sum";
+  if ((channels + 7) / 8 * taps > BF_B1_WINDOW) return "more than 16384 bytes in a window";
   return word_groups(s, 32);
 }
 

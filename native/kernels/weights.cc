@@ -171,9 +171,10 @@ void pack_bytes(const StoredWeights& w, uint8_t* out) {
   for (int64_t o = 0; o < w.out_c; ++o)
     for (int plane = 0; plane < planes; ++plane) {
       const uint8_t* row = reader.row(plane, o);
-      uint8_t* to = out + (o / 32 * planes + plane) * n.taps * n.words * 128 + o % 32;
-      for (int64_t tap = 0; tap < n.taps; ++tap, row += n.bytes, to += n.words * 128)
-        for (int64_t i = 0; i < n.bytes; ++i) to[i * 32] = row[i];
+      uint8_t* to = out + (o / 32 * planes + plane) * n.taps * n.bytes * 32 + o % 32;
+      for (int64_t j = 0; j < w.kernel_w; ++j)
+        for (int64_t i = 0; i < w.kernel_h; ++i)
+          for (int64_t k = 0; k < n.bytes; ++k, to += 32) *to = row[(i * w.kernel_w + j) * n.bytes + k];
     }
 }
 
@@ -317,7 +318,7 @@ size_t packed_size(Layout layout, const StoredWeights& w) {
   const int planes = w.floats ? 0 : w.format.planes();
   switch (layout) {
     case Layout::kWords: return static_cast<size_t>(n.blocks * planes * n.taps * n.words * 64);
-    case Layout::kBytes:
+    case Layout::kBytes: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.bytes * 32);
     case Layout::kNibbles: return static_cast<size_t>((n.blocks + 1) / 2 * planes * n.taps * n.words * 128);
     case Layout::kI8: return static_cast<size_t>(n.blocks * n.taps * n.fours * 64);
     case Layout::kI16: return static_cast<size_t>(n.blocks * n.taps * n.pairs * 64);

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.native.conv_cases import Case, random_case, reference_outputs, same_floats
+from tests.native.conv_cases import Case, coded_case, random_case, random_epilogue, reference_outputs, same_floats
 
 pytestmark = pytest.mark.native
 
@@ -62,6 +62,27 @@ def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray],
 @pytest.mark.parametrize(("kernel", "family"), SIMD)
 def test_simd_equals_scalar(rng: np.random.Generator, kernel: str, family: str) -> None:
     check_against_scalar(rng, [kernel], family, CASES["default"])
+
+
+# Rows and windows that do not fit what kernels stage at once; strides and dilations between which columns are left out.
+WIDE = {
+    "row": [3, 100, 200, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1],
+    "dilated": [5, 70, 300, 16, 3, 3, 1, 1, 2, 2, 1, 2, 1],
+    "strided": [2, 90, 250, 70, 1, 2, 2, 3, 0, 1, 1, 1, 1],
+    "rows of a matrix": [1, 40, 1500, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1],
+    "window": [4, 9, 7000, 20, 3, 3, 1, 2, 1, 1, 1, 1, 1],
+    "groups": [3, 60, 192, 96, 3, 3, 2, 2, 1, 1, 1, 1, 2],
+}
+
+
+@pytest.mark.parametrize("geometry", WIDE.values(), ids=list(WIDE))
+@pytest.mark.parametrize("family", ["conv_b1", "conv_planes"])
+def test_more_than_a_tile_holds(rng: np.random.Generator, family: str, geometry: list[int]) -> None:
+    case = coded_case(rng, family, geometry, geometry[2])
+    case.epilogue = random_epilogue(rng, case, family)
+    want = case.run(core, SCALAR[family])
+    for kernel in (name for name, f in KERNELS if f == family and core.conv_refusal(name, case.shape) is None):
+        compare(case, want, case.run(core, kernel), kernel)
 
 
 @pytest.mark.slow

@@ -15,4 +15,7 @@
 
 #include "kernels/conv.h"
 
+/* Most bytes of packed activations that one output pixel may read of a group, in kernels that stage them. */
+#define BF_B1_WINDOW 16384
+
 #endif

@@ -40,7 +40,7 @@ __attribute__((noinline)) void count_rows(const uint8_t* table, Counter<P, V>& c
         BF_UNROLL
         for (int v = 0; v < V; ++v) add_in_place(acc[p][v], _mm256_shuffle_epi8(row, index[v]));
       }
-      asm volatile("" ::: "memory");  // as in count_nibble
+      keep_apart();
     }
   }
   add_bytes<P, V>(acc, c.sums);
@@ -106,7 +106,8 @@ Digit digit_at(const bf_code_planes& codes, int32_t first, int32_t* factor) {
   return planes == 1 ? kBit : codes.coefficient[first] < 0 ? kTrit : kPair;
 }
 
-struct Digits {
+struct Digits : Direct {
+  static int32_t most_pixels(const bf_conv_args*, int32_t) { return 6; }
   static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     for (int32_t k = 0; k < blocks; ++k)
       for (int32_t p = 0; p < pixels; ++p) d[k][p] = vi_set1(0);
@@ -120,7 +121,7 @@ struct Digits {
         int32_t a_factor, w_factor;
         const Rule& rule = kRules[digit_at(args->in_planes, i, &a_factor)][digit_at(args->weight_planes, j, &w_factor)];
         const uint8_t* w = weights + j * t.weight_plane + (int64_t)t.begin * t.kernel_w * t.weight_tap * w_planes;
-        for_pixels(pixels, [&](auto p) {
+        for_pixels<6>(pixels, [&](auto p) {
           if (blocks > 2) count_digits<decltype(p)::kValue, 2>(rule, from, w, counts);
           else count_digits<decltype(p)::kValue, 1>(rule, from, w, counts);
         });
