@@ -1,5 +1,6 @@
 /* The epilogue of epilogue.h on 16 lanes, for `count` neighbouring pixels of one row and one block of channels.
- * Included by ISA files after their simd_*.h. Everything of a channel is loaded once per tile. */
+ * Included by ISA files after their simd_*.h. A step is done for the whole tile before the next one begins, so whether it is there at all
+ * is asked once a tile, and its constants are loaded once a tile. */
 #ifndef BITFOLD_KERNELS_EPILOGUE_SIMD_H_
 #define BITFOLD_KERNELS_EPILOGUE_SIMD_H_
 
@@ -25,96 +26,109 @@ BF_INLINE void bf_store_bits(const bf_epilogue* e, const BlockBits& block, int64
   else __builtin_memcpy(at, &half, 2);
 }
 
-/* Per-channel constants of steps 2 to 4 and 6 of one block; what a step does not use stays 0. */
-struct BlockConstants {
-  vf mul, patch_mul, neg, pos, shift_in, shift_out, low, high, threshold;
-  BlockBits bits;
+/* A tile: pixels (y, x) to (y, x + count - 1) of block b, whose channels begin at o; pixel is the number of the first one. */
+struct BlockSpot {
+  int32_t y, x, count, b, group;
+  int64_t pixel, o, lanes;
 };
 
-BF_INLINE BlockConstants bf_block_constants(const bf_conv_args* args, int32_t b) {
-  const bf_epilogue* e = &args->epilogue;
-  const int64_t o = 16 * (int64_t)b;
-  const vf zero = vf_set1(0.0f);
-  const bool slopes = e->activation == BF_ACT_TWO_SLOPE;
-  return BlockConstants{e->mul ? vf_load(e->mul + o) : zero,
-                        e->patch_mul ? vf_load(e->patch_mul + o) : zero,
-                        slopes ? vf_load(e->neg + o) : zero,
-                        slopes ? vf_load(e->pos + o) : zero,
-                        slopes ? vf_load(e->shift_in + o) : zero,
-                        slopes ? vf_load(e->shift_out + o) : zero,
-                        vf_set1(e->low),
-                        vf_set1(e->high),
-                        e->threshold_f32 ? vf_load(e->threshold_f32 + o) : zero,
-                        bf_block_bits(args, b)};
+BF_INLINE BlockSpot bf_spot(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group) {
+  const bf_conv_shape* s = &args->shape;
+  return BlockSpot{y, x, count, b, group, (int64_t)y * s->out_w + x, 16 * (int64_t)b, ((int64_t)s->out_c + 15) / 16 * 16};
 }
 
-/* Step 7 with the numbers of levels that 16 channels reach. */
-BF_INLINE void bf_store_levels(const bf_epilogue* e, int64_t pixel, int64_t o, vi n) {
-  if (e->level_top) n = vi_abs(vi_sub(n, vi_load(e->level_top + o)));
-  vi_store_bytes(e->out_u8 + pixel * e->out_u8_stride + o, n);
-}
-
-/* Steps 2 to 7 (thresholds on floats) for one pixel. table: the row class's part. */
-BF_INLINE void bf_finish_pixel(const bf_conv_args* args, const BlockConstants& c, const float* table, int64_t lanes, int32_t group, int64_t pixel,
-                               int32_t x, int32_t b, vf v) {
+/* Step 2. */
+static inline void bf_affine(const bf_conv_args* args, const BlockSpot& at, vf* v) {
   const bf_epilogue* e = &args->epilogue;
-  const int64_t o = 16 * (int64_t)b;
-  if (table) {
-    vf t = vf_load(table + (e->col_class ? e->col_class[x] : 0) * lanes + o);
-    if (e->patch_mul) t = vf_fma(c.patch_mul, vf_set1((float)e->patch_sums[pixel * args->shape.groups + group]), t);
-    v = vf_fma(c.mul, v, t);
+  const float* table = e->table + (e->row_class ? (int64_t)e->row_class[at.y] * e->col_classes : 0) * at.lanes + at.o;
+  const vf mul = vf_load(e->mul + at.o);
+  if (!e->col_class && !e->patch_mul) {
+    const vf t = vf_load(table);
+    for (int32_t p = 0; p < at.count; ++p) v[p] = vf_fma(mul, v[p], t);
+    return;
   }
-  if (e->residual) v = vf_add(v, vf_load(e->residual + pixel * e->residual_stride + o));
+  const int32_t groups = args->shape.groups;
+  for (int32_t p = 0; p < at.count; ++p) {
+    vf t = vf_load(table + (e->col_class ? e->col_class[at.x + p] : 0) * at.lanes);
+    if (e->patch_mul) t = vf_fma(vf_load(e->patch_mul + at.o), vf_set1((float)e->patch_sums[(at.pixel + p) * groups + at.group]), t);
+    v[p] = vf_fma(mul, v[p], t);
+  }
+}
+
+/* Step 4. */
+static inline void bf_activate(const bf_epilogue* e, const BlockSpot& at, vf* v) {
   if (e->activation == BF_ACT_TWO_SLOPE) {
-    const vf t = vf_add(v, c.shift_in);
-    v = vf_add(vf_mul(vf_if_positive(t, c.pos, c.neg), t), c.shift_out);
+    const vf neg = vf_load(e->neg + at.o), pos = vf_load(e->pos + at.o);
+    const vf shift_in = vf_load(e->shift_in + at.o), shift_out = vf_load(e->shift_out + at.o);
+    for (int32_t p = 0; p < at.count; ++p) {
+      const vf t = vf_add(v[p], shift_in);
+      v[p] = vf_add(vf_mul(vf_if_positive(t, pos, neg), t), shift_out);
+    }
   } else if (e->activation == BF_ACT_CLAMP) {
-    v = vf_min(c.high, vf_max(c.low, v));
+    const vf low = vf_set1(e->low), high = vf_set1(e->high);
+    for (int32_t p = 0; p < at.count; ++p) v[p] = vf_min(high, vf_max(low, v[p]));
   }
-  if (e->out_f32) vf_store(e->out_f32 + pixel * e->out_f32_stride + o, v);
-  if (e->out_bits && e->threshold_f32) bf_store_bits(e, c.bits, pixel, b, vf_ge(v, c.threshold));
-  if (e->levels_f32) {
+}
+
+/* Step 7: `count_level` adds to the numbers of levels that 16 channels have reached. levels: int32 or float32. */
+template <typename Value, typename Level, typename CountLevel>
+BF_INLINE void bf_store_levels(const bf_epilogue* e, const BlockSpot& at, const Value* v, const Level* levels, const CountLevel& count_level) {
+  for (int32_t p = 0; p < at.count; ++p) {
     vi n = vi_set1(0);
-    for (int32_t k = 0; k < e->level_count; ++k) n = vi_count_vf_ge(n, v, vf_load(e->levels_f32 + k * lanes + o));
-    bf_store_levels(e, pixel, o, n);
+    for (int32_t k = 0; k < e->level_count; ++k) n = count_level(n, v[p], levels + k * at.lanes + at.o);
+    if (e->level_top) n = vi_abs(vi_sub(n, vi_load(e->level_top + at.o)));
+    vi_store_bytes(e->out_u8 + (at.pixel + p) * e->out_u8_stride + at.o, n);
   }
 }
 
-/* The part of the table that belongs to output row y; null without an affine step. */
-BF_INLINE const float* bf_table_row(const bf_epilogue* e, int64_t lanes, int32_t y) {
-  return e->mul ? e->table + (e->row_class ? (int64_t)e->row_class[y] * e->col_classes : 0) * lanes : nullptr;
-}
-
-/* Pixels (y, x) to (y, x + count - 1), block b of the given group; v: their float accumulators. */
-static inline void bf_finish_floats(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vf* v) {
+/* Steps 2 to 7 (thresholds on floats), in place. */
+static inline void bf_finish_spot(const bf_conv_args* args, const BlockSpot& at, vf* v) {
   const bf_epilogue* e = &args->epilogue;
-  const int64_t lanes = ((int64_t)args->shape.out_c + 15) / 16 * 16, pixel = (int64_t)y * args->shape.out_w + x;
-  const float* table = bf_table_row(e, lanes, y);
-  const BlockConstants c = bf_block_constants(args, b);
-  for (int32_t p = 0; p < count; ++p) bf_finish_pixel(args, c, table, lanes, group, pixel + p, x + p, b, v[p]);
+  if (e->mul) bf_affine(args, at, v);
+  if (const float* residual = e->residual) {
+    const int64_t stride = e->residual_stride;
+    residual += at.pixel * stride + at.o;
+    for (int32_t p = 0; p < at.count; ++p) v[p] = vf_add(v[p], vf_load(residual + p * stride));
+  }
+  bf_activate(e, at, v);
+  if (float* out = e->out_f32) {
+    const int64_t stride = e->out_f32_stride;
+    out += at.pixel * stride + at.o;
+    for (int32_t p = 0; p < at.count; ++p) vf_store(out + p * stride, v[p]);
+  }
+  if (e->out_bits && e->threshold_f32) {
+    const vf threshold = vf_load(e->threshold_f32 + at.o);
+    const BlockBits bits = bf_block_bits(args, at.b);
+    for (int32_t p = 0; p < at.count; ++p) bf_store_bits(e, bits, at.pixel + p, at.b, vf_ge(v[p], threshold));
+  }
+  if (e->levels_f32)
+    bf_store_levels(e, at, v, e->levels_f32, [](vi n, vf a, const float* level) { return vi_count_vf_ge(n, a, vf_load(level)); });
 }
 
-/* The same for integer accumulators: step 1 and thresholds on integers, then the floats if something needs them. */
+/* Pixels (y, x) to (y, x + count - 1), block b of the given group; v: their float accumulators, which it changes. */
+static inline void bf_finish_floats(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, vf* v) {
+  bf_finish_spot(args, bf_spot(args, y, x, count, b, group), v);
+}
+
+constexpr int32_t kMostFinished = 32;  // pixels of a tile of integers
+
+/* The same for up to kMostFinished integer accumulators: step 1 and thresholds on integers, then the floats if something needs them. */
 static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vi* d) {
   const bf_epilogue* e = &args->epilogue;
-  const int64_t lanes = ((int64_t)args->shape.out_c + 15) / 16 * 16, pixel = (int64_t)y * args->shape.out_w + x, o = 16 * (int64_t)b;
+  const BlockSpot at = bf_spot(args, y, x, count, b, group);
   if (e->out_i32)
-    for (int32_t p = 0; p < count; ++p) vi_store(e->out_i32 + (pixel + p) * e->out_i32_stride + o, d[p]);
+    for (int32_t p = 0; p < count; ++p) vi_store(e->out_i32 + (at.pixel + p) * e->out_i32_stride + at.o, d[p]);
   if (e->threshold_i32) {
-    const vi threshold = vi_load(e->threshold_i32 + o);
+    const vi threshold = vi_load(e->threshold_i32 + at.o);
     const BlockBits bits = bf_block_bits(args, b);
-    for (int32_t p = 0; p < count; ++p) bf_store_bits(e, bits, pixel + p, b, vi_ge(d[p], threshold));
+    for (int32_t p = 0; p < count; ++p) bf_store_bits(e, bits, at.pixel + p, b, vi_ge(d[p], threshold));
   }
   if (e->levels_i32)
-    for (int32_t p = 0; p < count; ++p) {
-      vi n = vi_set1(0);
-      for (int32_t k = 0; k < e->level_count; ++k) n = vi_count_ge(n, d[p], vi_load(e->levels_i32 + k * lanes + o));
-      bf_store_levels(e, pixel + p, o, n);
-    }
+    bf_store_levels(e, at, d, e->levels_i32, [](vi n, vi a, const int32_t* level) { return vi_count_ge(n, a, vi_load(level)); });
   if (!e->out_f32 && !e->levels_f32 && !(e->out_bits && e->threshold_f32)) return;
-  const float* table = bf_table_row(e, lanes, y);
-  const BlockConstants c = bf_block_constants(args, b);
-  for (int32_t p = 0; p < count; ++p) bf_finish_pixel(args, c, table, lanes, group, pixel + p, x + p, b, vi_to_vf(d[p]));
+  vf v[kMostFinished];
+  for (int32_t p = 0; p < count; ++p) v[p] = vi_to_vf(d[p]);
+  bf_finish_spot(args, at, v);
 }
 
 #endif
