@@ -102,6 +102,7 @@ static inline void take_away_columns(const bf_conv_args* args, const Spot& at, v
  * where they lie. */
 struct Direct {
   static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 31) / 32 * 4; }  // of a tap, plane and output channel
+  static int32_t most_blocks(const bf_conv_args*) { return kBlocks; }                          // of a tile
   static int32_t most_pixels(const bf_conv_args*, int32_t) { return kPixels; }                 // of a tile of so many blocks
   void begin_row(const Tile&, int32_t) {}                                                      // before the tiles of a row of so many pixels
 };
@@ -162,10 +163,11 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
   t.weight_step = args->weight_planes.planes * t.weight_plane;
   const bool contiguous = s->dilation_w == 1 && t.pixel_bytes == t.tap_bytes;
 
+  const int32_t most_blocks = Product::most_blocks(args);
   for (int32_t b = b0, blocks; b < b1; b += blocks) {
     const int32_t group = b / group_blocks, group_end = (group + 1) * group_blocks;
     blocks = b1 < group_end ? b1 - b : group_end - b;
-    if (blocks > kBlocks) blocks = kBlocks;
+    if (blocks > most_blocks) blocks = most_blocks;
     const uint8_t* weights = (const uint8_t*)args->weights + b / kWeightBlocks * t.weight_step;
     const int32_t most = Product::most_pixels(args, blocks), tiles = (s->out_w + most - 1) / most;
     const int32_t pixels = s->out_w / tiles, wider = s->out_w % tiles;  // so many tiles have a pixel more

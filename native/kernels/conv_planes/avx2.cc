@@ -107,6 +107,7 @@ Digit digit_at(const bf_code_planes& codes, int32_t first, int32_t* factor) {
 }
 
 struct Digits : Direct {
+  static int32_t most_blocks(const bf_conv_args*) { return 4; }
   static int32_t most_pixels(const bf_conv_args*, int32_t) { return 6; }
   static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     for (int32_t k = 0; k < blocks; ++k)
