@@ -73,28 +73,29 @@ static void count_pixels(int32_t pixels, const Tile& t, const void* weights, int
 
 /* One block of one output row's tile: what a Product finishes. */
 struct Spot {
-  TapRange rows;  // valid tap rows
+  TapRange rows;    // valid tap rows
+  TapRange inside;  // output columns whose tap columns are all inside the image
   int32_t y, x, count, b, group;
-  bool inside;  // as in Tile
 };
 
 /* Sum of `table`, [block][tap][16], of block b over the tap rows `rows` and the tap columns that `columns` leaves out. */
 static inline vi left_out(const int32_t* table, const bf_conv_args* args, int32_t b, TapRange rows, TapRange columns) {
-  const int32_t kw = args->shape.kernel_w;
+  const int32_t kw = args->shape.kernel_w, begin = columns.begin < kw ? columns.begin : kw, end = columns.end > begin ? columns.end : begin;
   vi sum = vi_set1(0);
-  for (int32_t i = rows.begin; i < rows.end; ++i)
-    for (int32_t j = 0; j < kw; ++j)
-      if (j < columns.begin || j >= columns.end)
-        sum = vi_add(sum, vi_load(table + (((int64_t)b * args->shape.kernel_h + i) * kw + j) * 16));
+  for (int32_t i = rows.begin; i < rows.end; ++i) {
+    const int32_t* taps = table + ((int64_t)b * args->shape.kernel_h + i) * kw * 16;
+    for (int32_t j = 0; j < begin; ++j) sum = vi_add(sum, vi_load(taps + 16 * j));
+    for (int32_t j = end; j < kw; ++j) sum = vi_add(sum, vi_load(taps + 16 * j));
+  }
   return sum;
 }
 
 /* Takes away what the words of 0, which stand for +1, have given for tap columns outside the image. */
 static inline void take_away_columns(const bf_conv_args* args, const Spot& at, vi* d) {
-  if (at.inside) return;
-  for (int32_t p = 0; p < at.count; ++p) {
-    const TapRange columns = bf_valid_columns(&args->shape, at.x + p);
-    if (columns.begin > 0 || columns.end < args->shape.kernel_w) d[p] = vi_sub(d[p], left_out(args->tap_sums, args, at.b, at.rows, columns));
+  for (int32_t x = at.x; x < at.x + at.count; ++x) {
+    if (x >= at.inside.begin && x < at.inside.end) x = at.inside.end;
+    if (x >= at.x + at.count) return;
+    d[x - at.x] = vi_sub(d[x - at.x], left_out(args->tap_sums, args, at.b, at.rows, bf_valid_columns(&args->shape, x)));
   }
 }
 
@@ -187,7 +188,7 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
         vi d[kBlocks][kPixels];
         product.sum(args, t, weights, count, blocks, d);
         for (int32_t k = 0; k < blocks; ++k) {
-          Product::finish(args, Spot{rows, y, x, count, b + k, group, t.inside}, d[k]);
+          Product::finish(args, Spot{rows, inside, y, x, count, b + k, group}, d[k]);
           bf_finish_ints(args, y, x, count, b + k, group, d[k]);
         }
       }

@@ -43,6 +43,7 @@ struct Patches {
   int64_t pixel, run;     // from pixel to pixel, from run to run, in bytes of memory
   int64_t weight_run;     // from run to run
   int32_t runs, steps;
+  int32_t all;  // pairs that are counted
 };
 
 /* Where P pixels read their next byte. Two address registers serve six pixels. */
@@ -129,7 +130,7 @@ BF_INLINE void count_narrow(Places<P>& a, int32_t steps, const uint8_t* w, __m25
 
 /* A function of its own: inlined, its registers spill. */
 template <int P, int V>
-__attribute__((noinline)) void wide_tile(const Patches& a, const uint8_t* weights, int64_t pair_bytes, vi (*counts)[kPixels]) {
+__attribute__((noinline)) void wide_tile(const Patches& a, const uint8_t* weights, int64_t pair_bytes, vi (*d)[kPixels]) {
   __m256i sums[P][V][2];
   for (int p = 0; p < P; ++p)
     for (int v = 0; v < V; ++v) sums[p][v][0] = sums[p][v][1] = _mm256_setzero_si256();
@@ -144,36 +145,49 @@ __attribute__((noinline)) void wide_tile(const Patches& a, const uint8_t* weight
       add_bytes<P, V>(acc, sums);
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) widen(sums[p][v], counts[2 * v][p], counts[2 * v + 1][p]);
+  const vi all = vi_set1(a.all);
+  for (int v = 0; v < V; ++v)
+    for (int p = 0; p < P; ++p) {
+      vi first, second;
+      widen(sums[p][v], first, second);
+      d[2 * v][p] = vi_sub(all, vi_add(first, first));
+      d[2 * v + 1][p] = vi_sub(all, vi_add(second, second));
+    }
+}
+
+/* The 16-bit sums of 16 channels from the byte counters of their low and high nibbles. */
+BF_INLINE __m256i add_halves(__m256i acc) {
+  return _mm256_add_epi16(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(acc)), _mm256_cvtepu8_epi16(_mm256_extracti128_si256(acc, 1)));
 }
 
 template <int P, int V>
-__attribute__((noinline)) void narrow_tile(const Patches& a, const uint8_t* weights, vi (*counts)[kPixels]) {
+__attribute__((noinline)) void narrow_tile(const Patches& a, const uint8_t* weights, vi (*d)[kPixels]) {
   __m256i sums[P][V];
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) sums[p][v] = _mm256_setzero_si256();
+  bool first = true;
   for (int32_t run = 0; run < a.runs; ++run) {
     const uint8_t* w = weights + run * a.weight_run;
     Places<P> places = places_of<P>(a, run);
-    for (int32_t left = a.steps, steps; left > 0; left -= steps, w += 32 * steps) {
+    for (int32_t left = a.steps, steps; left > 0; left -= steps, w += 32 * steps, first = false) {
       steps = left < kNarrowSteps ? left : kNarrowSteps;
       __m256i acc[P][V];
       zero(acc);
       count_narrow<P, V>(places, steps, w, acc);
-      BF_UNROLL
-      for (int p = 0; p < P; ++p)
+      if (first) {
         BF_UNROLL
-        for (int v = 0; v < V; ++v) {
-          const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(acc[p][v]));
-          const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(acc[p][v], 1));
-          sums[p][v] = _mm256_add_epi16(sums[p][v], _mm256_add_epi16(low, high));
-        }
+        for (int i = 0; i < P * V; ++i) sums[i / V][i % V] = add_halves(acc[i / V][i % V]);
+      } else {
+        BF_UNROLL
+        for (int i = 0; i < P * V; ++i) sums[i / V][i % V] = _mm256_add_epi16(sums[i / V][i % V], add_halves(acc[i / V][i % V]));
+      }
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v)
-      counts[v][p] = vi{_mm256_cvtepu16_epi32(_mm256_castsi256_si128(sums[p][v])), _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sums[p][v], 1))};
+  if (first) zero(sums);  // no tap is inside the image
+  const __m256i all = _mm256_set1_epi32(a.all);
+  for (int v = 0; v < V; ++v)
+    for (int p = 0; p < P; ++p) {
+      const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(sums[p][v])), high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sums[p][v], 1));
+      d[v][p] = vi{_mm256_sub_epi32(all, _mm256_add_epi32(low, low)), _mm256_sub_epi32(all, _mm256_add_epi32(high, high))};
+    }
 }
 
 /* Places of the bytes of one pixel, whole words; what is written behind the last byte is written again, or is the room behind everything.
@@ -227,8 +241,8 @@ BF_INLINE void stage_columns(const Tile& t, int32_t ix, int32_t columns, Target&
   stage_outside(rest - inside, target);
 }
 
-/* Binary x binary. */
-class StagedXor : public Xor {
+/* Binary x binary; D as in conv_b1.h. */
+class StagedXor : public Direct {
  public:
   static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 7) / 8; }
 
@@ -251,7 +265,7 @@ class StagedXor : public Xor {
     if (whole_row_) stage(t, pixels);
   }
 
-  void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     if (!whole_row_) {
       first_ = t.column;
       stage(t, pixels);
@@ -261,6 +275,7 @@ class StagedXor : public Xor {
     a.first = places_ + (t.column - first_) * t.rows * width_;
     a.pixel = column * (spread_ ? t.kernel_w : t.stride);
     const bool one_run = t.rows == t.kernel_h;
+    a.all = t.rows * t.kernel_w * (args->shape.in_c / args->shape.groups);
     a.runs = one_run ? 1 : t.kernel_w;
     a.steps = (int32_t)(t.rows * width_ * (one_run ? t.kernel_w : 1));
     a.run = column;
@@ -271,6 +286,8 @@ class StagedXor : public Xor {
     else if (blocks > 4) wide_tile<1, 4>(a, w, t.weight_step, d);
     else for_pixels<6>(pixels, [&](auto p) { wide_tile<decltype(p)::kValue, 2>(a, w, t.weight_step, d); });
   }
+
+  static void finish(const bf_conv_args* args, const Spot& at, vi* d) { take_away_columns(args, at, d); }
 
  private:
   static constexpr int64_t kNear = 4096;  // places: a row that takes more is staged tile by tile
