@@ -1,4 +1,4 @@
-/* What popcount tiles on AVX2 share: byte counters of up to 12 pixels x 16, 6 x 32, 6 x 64 or 1 x 128 output channels.
+/* What popcount tiles on AVX2 share: byte counters of up to 12 pixels x 16, 6 x 32 or 6 x 64 output channels.
  *
  * AVX2 has no popcount, but a byte shuffle looks up 16 entries at once: half a byte of the weights indexes a table that the activations
  * choose. Weights lie as one byte of 32 output channels in a register; splitting their nibbles is shared by all pixels of a tile. */

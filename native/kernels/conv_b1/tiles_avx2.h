@@ -13,7 +13,7 @@
 #ifndef BITFOLD_KERNELS_CONV_B1_TILES_AVX2_H_
 #define BITFOLD_KERNELS_CONV_B1_TILES_AVX2_H_
 
-#include "kernels/popcount_avx2.h"
+#include "kernels/conv_b1/row_avx2.h"
 
 namespace {
 
@@ -246,8 +246,12 @@ class StagedXor : public Direct {
  public:
   static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 7) / 8; }
 
-  /* A lone pixel uses each weight once: read from four places at a time, weights come faster. */
-  static int32_t most_blocks(const bf_conv_args* args) { return args->shape.out_w == 1 ? 8 : 4; }
+  /* A Linear of one row; it uses each weight once, and weights come faster if they are read from four places at a time. */
+  static bool single_row(const bf_conv_args* args) {
+    const bf_conv_shape* s = &args->shape;
+    return s->in_h == 1 && s->in_w == 1 && s->kernel_h == 1 && s->kernel_w == 1 && s->pad_h == 0 && s->pad_w == 0;
+  }
+  static int32_t most_blocks(const bf_conv_args* args) { return single_row(args) ? 8 : 4; }
 
   static int32_t most_pixels(const bf_conv_args* args, int32_t blocks) {
     const bf_conv_shape* s = &args->shape;
@@ -261,11 +265,15 @@ class StagedXor : public Direct {
     spread_ = t.dilation > 1 || t.stride > t.kernel_w;
     first_ = t.column;
     const int64_t columns = (int64_t)(pixels - 1) * t.stride + t.kernel_w;
-    whole_row_ = !spread_ && columns * t.rows * width_ <= kNear;
+    whole_row_ = !spread_ && columns > 1 && columns * t.rows * width_ <= kNear;
     if (whole_row_) stage(t, pixels);
   }
 
   void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+    if (single_row(args)) {
+      const int32_t channels = args->shape.in_c / args->shape.groups;
+      return for_pixels<4>((blocks + 1) / 2, [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); });
+    }
     if (!whole_row_) {
       first_ = t.column;
       stage(t, pixels);
@@ -283,7 +291,6 @@ class StagedXor : public Direct {
     const uint8_t* w = weights + 32 * width_ * t.begin;
     if (blocks == 1) for_pixels<12>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 1>(a, w, d); });
     else if (blocks == 2) for_pixels<6>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 2>(a, w, d); });
-    else if (blocks > 4) wide_tile<1, 4>(a, w, t.weight_step, d);
     else for_pixels<6>(pixels, [&](auto p) { wide_tile<decltype(p)::kValue, 2>(a, w, t.weight_step, d); });
   }
 
