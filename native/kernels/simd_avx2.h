@@ -10,6 +10,14 @@
 typedef struct vf { __m256 lo, hi; } vf;
 typedef struct vi { __m256i lo, hi; } vi;
 
+/* one register of float32 */
+typedef __m256 vr;
+static constexpr int kRegisterLanes = 8;
+BF_INLINE vr vr_load(const float* p) { return _mm256_loadu_ps(p); }
+BF_INLINE void vr_store(float* p, vr a) { _mm256_storeu_ps(p, a); }
+BF_INLINE vr vr_zero() { return _mm256_setzero_ps(); }
+BF_INLINE vr vr_fma(vr a, vr b, vr c) { return _mm256_fmadd_ps(a, b, c); }
+
 BF_INLINE vf vf_load(const float* p) { return vf{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 BF_INLINE void vf_store(float* p, vf a) { _mm256_storeu_ps(p, a.lo), _mm256_storeu_ps(p + 8, a.hi); }
 BF_INLINE vf vf_set1(float a) { return vf{_mm256_set1_ps(a), _mm256_set1_ps(a)}; }

@@ -12,6 +12,13 @@
 typedef __m512 vf;
 typedef __m512i vi;
 
+typedef __m512 vr;
+static constexpr int kRegisterLanes = 16;
+BF_INLINE vr vr_load(const float* p) { return _mm512_loadu_ps(p); }
+BF_INLINE void vr_store(float* p, vr a) { _mm512_storeu_ps(p, a); }
+BF_INLINE vr vr_zero() { return _mm512_setzero_ps(); }
+BF_INLINE vr vr_fma(vr a, vr b, vr c) { return _mm512_fmadd_ps(a, b, c); }
+
 BF_INLINE vf vf_load(const float* p) { return _mm512_loadu_ps(p); }
 BF_INLINE void vf_store(float* p, vf a) { _mm512_storeu_ps(p, a); }
 BF_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }

@@ -10,6 +10,13 @@
 typedef struct vf { float32x4_t q[4]; } vf;
 typedef struct vi { int32x4_t q[4]; } vi;
 
+typedef float32x4_t vr;
+static constexpr int kRegisterLanes = 4;
+BF_INLINE vr vr_load(const float* p) { return vld1q_f32(p); }
+BF_INLINE void vr_store(float* p, vr a) { vst1q_f32(p, a); }
+BF_INLINE vr vr_zero() { return vdupq_n_f32(0.0f); }
+BF_INLINE vr vr_fma(vr a, vr b, vr c) { return vfmaq_f32(c, a, b); }
+
 /* f on each of the four registers */
 #define BF_FOUR(type, f) type{{f(0), f(1), f(2), f(3)}}
 

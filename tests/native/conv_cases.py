@@ -122,23 +122,26 @@ def random_case(
         stride = g[2] if rng.random() < 0.5 else (g[2] + 15) // 16 * 16
         if serves([*g, stride]):
             break
-    h, w, cin, cout, kh, kw, *_, groups = g
-    wshape = (cout, cin // groups, kh, kw)
     if family == "conv_f32":
-        x = rng.standard_normal((h, w, cin)).astype(np.float32)
-        data = padded_rows(x, stride, np.array(np.nan))
-        if rng.random() < 0.2:  # coded weights count as their codes
-            codes = random_codes(rng, Ternary(), wshape)
-            case = Case([*g, stride], x, codes.astype(np.float32), data, pack(codes, Ternary()), FLOAT, format_of(Ternary()))
-        else:
-            weights = rng.standard_normal(wshape).astype(np.float32)
-            case = Case([*g, stride], x, weights, data, weights)
+        case = float_case(rng, g, stride)
     elif family == "adder_u8":
         case = adder_case(rng, g, stride)
     else:
         case = coded_case(rng, family, g, stride)
     case.epilogue |= random_epilogue(rng, case, family)
     return case
+
+
+def float_case(rng: np.random.Generator, g: list[int], stride: int) -> Case:
+    h, w, cin, cout, kh, kw, *_, groups = g
+    wshape = (cout, cin // groups, kh, kw)
+    x = rng.standard_normal((h, w, cin)).astype(np.float32)
+    data = padded_rows(x, stride, np.array(np.nan))
+    if rng.random() < 0.2:  # coded weights count as their codes
+        codes = random_codes(rng, Ternary(), wshape)
+        return Case([*g, stride], x, codes.astype(np.float32), data, pack(codes, Ternary()), FLOAT, format_of(Ternary()))
+    weights = rng.standard_normal(wshape).astype(np.float32)
+    return Case([*g, stride], x, weights, data, weights)
 
 
 def adder_case(rng: np.random.Generator, g: list[int], stride: int) -> Case:

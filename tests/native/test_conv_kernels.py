@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.native.conv_cases import Case, coded_case, random_case, random_epilogue, reference_outputs, same_floats
+from tests.native.conv_cases import Case, coded_case, float_case, random_case, random_epilogue, reference_outputs, same_floats
 
 pytestmark = pytest.mark.native
 
@@ -86,6 +86,29 @@ def test_more_than_a_tile_holds(rng: np.random.Generator, family: str, geometry:
     want = case.run(core, SCALAR[family])
     for kernel in (name for name, f in KERNELS if f == family and core.conv_refusal(name, case.shape) is None):
         compare(case, want, case.run(core, kernel), kernel)
+
+
+# Depthwise images that are cut into several parts each way, and windows that no part holds.
+DEPTHWISE = {
+    "parts": [40, 70, 20, 20, 3, 3, 1, 1, 1, 1, 1, 1, 20],
+    "strided": [50, 75, 33, 33, 5, 5, 2, 2, 2, 2, 1, 1, 33],
+    "dilated rows": [40, 60, 16, 16, 3, 7, 1, 2, 4, 3, 3, 1, 16],
+    "stride above the window": [45, 66, 16, 16, 3, 3, 5, 2, 0, 1, 1, 1, 16],
+    "tall": [30, 40, 16, 16, 5, 5, 1, 1, 3, 2, 4, 1, 16],
+    "wide": [5, 90, 48, 48, 3, 9, 1, 1, 1, 4, 1, 1, 48],
+    "dilated": [20, 90, 16, 16, 3, 3, 1, 1, 2, 2, 2, 2, 16],
+}
+
+
+@pytest.mark.parametrize("geometry", DEPTHWISE.values(), ids=list(DEPTHWISE))
+def test_depthwise_images(rng: np.random.Generator, geometry: list[int]) -> None:
+    case = float_case(rng, geometry, -(-geometry[2] // 16) * 16)
+    case.epilogue = random_epilogue(rng, case, "conv_f32")
+    want = case.run(core, SCALAR["conv_f32"])
+    kernels = [name for name, _ in KERNELS if "_dw_" in name]
+    assert kernels and all(core.conv_refusal(name, case.shape) is None for name in kernels)
+    for kernel in kernels:
+        compare(case, want, case.run(core, kernel, int(rng.integers(1, 4)), int(rng.integers(1, 3))), kernel)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@
 static constexpr int kPixels = 6;
 static constexpr int kBlocks = 1;
 
+#include "kernels/conv_f32/depthwise.h"
 #include "kernels/conv_f32/tiles.h"
 
 extern "C" void conv_f32_6x16_neon(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
