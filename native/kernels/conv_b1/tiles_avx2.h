@@ -14,13 +14,12 @@
 #define BITFOLD_KERNELS_CONV_B1_TILES_AVX2_H_
 
 #include "kernels/conv_b1/row_avx2.h"
+#include "kernels/conv_b1/stage_avx2.h"
 
 namespace {
 
-constexpr int kRowBytes = 32;  // of the table
-
 struct XorTable {
-  uint8_t row[256][kRowBytes];
+  uint8_t row[256][1 << kRowShift];
 };
 
 constexpr int ones(int nibble) { return (nibble & 1) + (nibble >> 1 & 1) + (nibble >> 2 & 1) + (nibble >> 3 & 1); }
@@ -190,57 +189,6 @@ __attribute__((noinline)) void narrow_tile(const Patches& a, const uint8_t* weig
     }
 }
 
-/* Places of the bytes of one pixel, whole words; what is written behind the last byte is written again, or is the room behind everything.
- * kWords: 1 or 2, or 0 for any number. */
-template <int kWords>
-BF_INLINE void stage_pixel(const uint8_t* from, int64_t bytes, uint16_t* to) {
-  const auto places = [](__m128i b) { return _mm_slli_epi16(_mm_cvtepu8_epi16(b), 5); };
-  if (kWords == 1) return _mm_storel_epi64((__m128i*)to, places(_mm_loadu_si32(from)));
-  if (kWords == 2) return _mm_storeu_si128((__m128i*)to, places(_mm_loadl_epi64((const __m128i*)from)));
-  int64_t k = 0;
-  for (; k + 16 <= bytes; k += 16)
-    _mm256_storeu_si256((__m256i*)(to + k), _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)(from + k))), 5));
-  for (; k < bytes; k += 4) _mm_storel_epi64((__m128i*)(to + k), places(_mm_loadu_si32(from + k)));
-}
-
-/* Where staged columns go: `width` places a tap row. */
-struct Target {
-  uint16_t* to;
-  int32_t rows;
-  int64_t width;
-};
-
-/* Columns ix, ix + 1, ... inside the image. */
-template <int kWords>
-BF_INLINE void stage_inside(const Tile& t, int32_t ix, int32_t columns, Target& target) {
-  const uint8_t* from = t.origin + ix * t.pixel_bytes;
-  const int64_t pixel_bytes = t.pixel_bytes, row_bytes = t.row_bytes, tap_bytes = t.tap_bytes, width = target.width;
-  const int32_t rows = target.rows;
-  uint16_t* to = target.to;
-  for (int32_t c = 0; c < columns; ++c, from += pixel_bytes) {
-    const uint8_t* pixel = from;
-    for (int32_t i = 0; i < rows; ++i, to += width, pixel += row_bytes) stage_pixel<kWords>(pixel, tap_bytes, to);
-  }
-  target.to = to;
-}
-
-BF_INLINE void stage_outside(int32_t columns, Target& target) {
-  const int64_t places = columns * target.rows * target.width;
-  for (int64_t k = 0; k < places; k += 16) _mm256_storeu_si256((__m256i*)(target.to + k), _mm256_setzero_si256());
-  target.to += places;
-}
-
-/* Columns ix, ix + 1, ... wherever they are. */
-BF_INLINE void stage_columns(const Tile& t, int32_t ix, int32_t columns, Target& target) {
-  const int32_t before = ix >= 0 ? 0 : -ix < columns ? -ix : columns;
-  stage_outside(before, target);
-  const int32_t room = t.in_w - ix - before, rest = columns - before, inside = rest < room ? rest : room > 0 ? room : 0;
-  if (t.tap_bytes == 4) stage_inside<1>(t, ix + before, inside, target);
-  else if (t.tap_bytes == 8) stage_inside<2>(t, ix + before, inside, target);
-  else stage_inside<0>(t, ix + before, inside, target);
-  stage_outside(rest - inside, target);
-}
-
 /* Binary x binary; D as in conv_b1.h. */
 class StagedXor : public Direct {
  public:
@@ -260,35 +208,24 @@ class StagedXor : public Direct {
     return room < most ? room : most;
   }
 
-  void begin_row(const Tile& t, int32_t pixels) {
-    width_ = t.weight_tap / 32;
-    spread_ = t.dilation > 1 || t.stride > t.kernel_w;
-    first_ = t.column;
-    const int64_t columns = (int64_t)(pixels - 1) * t.stride + t.kernel_w;
-    whole_row_ = !spread_ && columns > 1 && columns * t.rows * width_ <= kNear;
-    if (whole_row_) stage(t, pixels);
-  }
+  void begin_row(const Tile& t, int32_t pixels) { stage_.begin_row(t, t.weight_tap / 32, pixels); }
 
   void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     if (single_row(args)) {
       const int32_t channels = args->shape.in_c / args->shape.groups;
       return for_pixels<4>((blocks + 1) / 2, [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); });
     }
-    if (!whole_row_) {
-      first_ = t.column;
-      stage(t, pixels);
-    }
-    const int64_t column = 2 * t.rows * width_;  // bytes of memory
-    Patches a;
-    a.first = places_ + (t.column - first_) * t.rows * width_;
-    a.pixel = column * (spread_ ? t.kernel_w : t.stride);
+    const int64_t width = t.weight_tap / 32;
     const bool one_run = t.rows == t.kernel_h;
-    a.all = t.rows * t.kernel_w * (args->shape.in_c / args->shape.groups);
+    Patches a;
+    a.first = stage_.tile(t, pixels);
+    a.pixel = 2 * stage_.pixel(t);
+    a.run = 2 * t.rows * width;
+    a.weight_run = t.kernel_h * t.weight_tap;
     a.runs = one_run ? 1 : t.kernel_w;
-    a.steps = (int32_t)(t.rows * width_ * (one_run ? t.kernel_w : 1));
-    a.run = column;
-    a.weight_run = 32 * width_ * t.kernel_h;
-    const uint8_t* w = weights + 32 * width_ * t.begin;
+    a.steps = (int32_t)(t.rows * width * (one_run ? t.kernel_w : 1));
+    a.all = t.rows * t.kernel_w * (args->shape.in_c / args->shape.groups);
+    const uint8_t* w = weights + t.begin * t.weight_tap;
     if (blocks == 1) for_pixels<12>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 1>(a, w, d); });
     else if (blocks == 2) for_pixels<6>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 2>(a, w, d); });
     else for_pixels<6>(pixels, [&](auto p) { wide_tile<decltype(p)::kValue, 2>(a, w, t.weight_step, d); });
@@ -297,20 +234,7 @@ class StagedXor : public Direct {
   static void finish(const bf_conv_args* args, const Spot& at, vi* d) { take_away_columns(args, at, d); }
 
  private:
-  static constexpr int64_t kNear = 4096;  // places: a row that takes more is staged tile by tile
-
-  /* Columns first_, first_ + 1, ...; if spread_, kernel_w of them for each pixel. */
-  void stage(const Tile& t, int32_t pixels) {
-    Target target{places_, t.rows, width_};
-    if (!spread_) return stage_columns(t, first_, (pixels - 1) * t.stride + t.kernel_w, target);
-    for (int32_t p = 0; p < pixels; ++p)
-      for (int32_t j = 0; j < t.kernel_w; ++j) stage_columns(t, first_ + p * t.stride + j * t.dilation, 1, target);
-  }
-
-  int64_t width_;               // bytes of a tap
-  int32_t first_;               // input column of the first one staged
-  bool spread_, whole_row_;
-  alignas(64) uint16_t places_[BF_B1_WINDOW + 32];
+  Stage stage_;
 };
 
 }  // namespace
