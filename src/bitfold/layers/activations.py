@@ -28,7 +28,8 @@ class _TwoSlopes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pos: Tensor | None, neg: Tensor) -> Tensor:
         ctx.save_for_backward(x, pos, neg)
         left, right = x.clamp(max=0).mul_(neg), x.relu()
-        return left.add_(right) if pos is None else left.add_(right.mul_(pos))
+        # a view: compiled by PyTorch 2.11, a function that returns what it changed in place has no gradient
+        return left.add_(right if pos is None else right.mul_(pos)).view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:  # type: ignore[override]

@@ -99,7 +99,7 @@ class _Standardise(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         u = (a - beta).div_(alpha)
         ctx.save_for_backward(u)
-        return u
+        return u.view_as(u)  # a view: see _TwoSlopes in layers.activations
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]

@@ -39,10 +39,8 @@ class SignSparseShift(Quantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = straight_through(sign(x), x) * heaviside(self.sparse)
-        if self.max_exp == 0:
-            return weight
-        s = heaviside(self.shifts[0])
-        for latent in self.shifts[1:]:
+        s = x.new_zeros(())
+        for latent in self.shifts:
             s = heaviside(latent) * (s + 1)
         return weight * torch.exp2(s)  # exact for whole numbers (tested)
 

@@ -116,7 +116,8 @@ def gather_facts(recipe: Recipe) -> dict[str, Any]:
         "versions": {
             "bitfold": bitfold.__version__,
             "python": platform.python_version(),
-            **_versions("torch", "numpy", "lightning-fabric"),
+            "torch": str(torch.__version__),  # with the build: +cpu, +cu130
+            **_versions("numpy", "lightning-fabric"),
         },
         "machine": {
             "system": platform.platform(),
