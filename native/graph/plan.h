@@ -4,6 +4,7 @@
  * std::invalid_argument before any kernel sees it. Nothing is allocated during run(). */
 #pragma once
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -94,6 +95,9 @@ class Plan {
   KernelName concat(const std::vector<int>& xs, int out);
   KernelName pad_channels(int x, int out, int before);
   KernelName slice(int x, int out, int start); /* channels [start, start + those of out) */
+  /* rows, columns: the input's row and column that each output position reads; weights: of the next row and column, or none. */
+  KernelName upsample(int x, int out, Array<int32_t> rows, Array<int32_t> columns, Array<float> row_weights, Array<float> column_weights);
+  KernelName depth_to_space(int x, int out, std::pair<int, int> factor, int groups, const std::array<int, 4>& crop);
   KernelName conv(const ConvSpec& spec);
 
   /* After this the plan can run and cannot grow. Allocates the arena. */

@@ -210,6 +210,17 @@ void bind_plan(nb::module_& m) {
       .def("pad_channels", [](Plan& p, int x, int out, int before) { return names(p.pad_channels(x, out, before)); },
            "x"_a, "out"_a, "before"_a)
       .def("slice", [](Plan& p, int x, int out, int start) { return names(p.slice(x, out, start)); }, "x"_a, "out"_a, "start"_a)
+      .def("upsample",
+           [](Plan& p, int x, int out, In<int32_t> rows, In<int32_t> columns, Maybe<float> row_weights, Maybe<float> column_weights) {
+             return names(p.upsample(x, out, {rows.data(), rows.size()}, {columns.data(), columns.size()}, array<float>(row_weights),
+                                     array<float>(column_weights)));
+           },
+           "x"_a, "out"_a, "rows"_a, "columns"_a, "row_weights"_a.none(), "column_weights"_a.none())
+      .def("depth_to_space",
+           [](Plan& p, int x, int out, Pair factor, int groups, std::array<int, 4> crop) {
+             return names(p.depth_to_space(x, out, factor, groups, crop));
+           },
+           "x"_a, "out"_a, "factor"_a, "groups"_a, "crop"_a)
       .def("conv", &add_conv,
            "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
            "dilation"_a, "groups"_a, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,

@@ -135,10 +135,12 @@ def test_moving_codes(rng: np.random.Generator, encoding: Any, shape: tuple[int,
     for node in (
         ops.MaxPool(**name, x="x0", kernel=(min(2, shape[1]), 1), stride=(1, 2)),
         ops.Flatten(**name, x="x0"),
+        ops.Upsample(**name, x="x0", rows="rows", columns="columns"),
         ops.Concat(**name, xs=("x0", "x0", "x0")),
         ops.Dequantize(**name, x="x0"),
     ):
-        graph = single(node, {}, tensor)
+        tables = {"rows": rng.integers(0, shape[1], 9), "columns": rng.integers(0, shape[2], 7)} if isinstance(node, ops.Upsample) else {}
+        graph = single(node, {key: Constant.from_array(table) for key, table in tables.items()}, tensor)
         assert_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x), type(node).__name__)
 
 

@@ -71,11 +71,28 @@ def test_options(options: dict[str, int]) -> None:
         new_plan(**options)
 
 
+def upsample(plan: Any, x: int, y: int, **changes: Any) -> Any:
+    """The image itself, changed."""
+    same = np.arange(4, dtype=np.int32)
+    arguments: dict[str, Any] = {"rows": same, "columns": same, "row_weights": None, "column_weights": None}
+    return plan.upsample(x, y, **(arguments | changes))
+
+
 REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "no value": lambda p, x, y: p.unary("abs", 7, y),
     "no value (negative)": lambda p, x, y: p.unary("abs", -1, y),
     "read before it is written": lambda p, x, y: p.unary("abs", y, x),
     "unknown operation": lambda p, x, y: p.unary("sqrt", x, y),
+    "reads position 4": lambda p, x, y: upsample(p, x, y, rows=np.array([0, 1, 2, 4], np.int32)),
+    "reads position -1": lambda p, x, y: upsample(p, x, y, columns=np.array([0, 1, 2, -1], np.int32)),
+    "rows: 3 entries; allowed: 4": lambda p, x, y: upsample(p, x, y, rows=np.zeros(3, np.int32)),
+    "of neither": lambda p, x, y: upsample(p, x, y, row_weights=np.zeros(4, F32)),
+    "columns: 3 weights": lambda p, x, y: upsample(p, x, y, row_weights=np.zeros(4, F32), column_weights=np.zeros(3, F32)),
+    "type and channel count": lambda p, x, y: upsample(p, x, p.value("f32", (4, 4, 8), 16, 1 << 14)),
+    "factor times": lambda p, x, y: p.depth_to_space(x, y, (2, 2), 1, (0, 0, 0, 0)),
+    "groups do not divide": lambda p, x, y: p.depth_to_space(x, p.value("f32", (8, 8, 4), 16, 1 << 14), (2, 2), 3, (0, 0, 0, 0)),
+    "size does not follow": lambda p, x, y: p.depth_to_space(x, p.value("f32", (8, 8, 4), 16, 1 << 14), (2, 2), 1, (1, 0, 0, 0)),
+    "crop out of range": lambda p, x, y: p.depth_to_space(x, p.value("f32", (9, 8, 4), 16, 1 << 14), (2, 2), 1, (-1, 0, 0, 0)),
     "overlap": lambda p, x, y: p.mean("channels", x, p.value("f32", (4, 4, 1), 16, 64)),
     "needs f32 values": lambda p, x, y: p.clamp(x, p.value("i32", (4, 4, 16), 16, 1 << 14), 0, 1),
     "of one shape": lambda p, x, y: p.unary("abs", x, p.value("f32", (4, 4, 8), 16, 1 << 14)),

@@ -63,7 +63,8 @@ def function(f: Callable[[Tensor], Any]) -> nn.Module:
 CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
     "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
-    "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), "ConvTranspose2d at '0' is not supported"),
+    "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), "mode='bicubic', .*allowed: nearest"),
+    "antialias": (function(lambda x: F.interpolate(x, 3, mode="bilinear", antialias=True)), "antialias=True"),
     "layer_norm_of_rows": (nn.Sequential(nn.LayerNorm(6)), r"LayerNorm at '0': normalises \(6,\) of \(3, 6, 6\) per sample; allowed:"),
     "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), "RMSNorm at '0' computes statistics of its input at inference; allowed:"),
     "instance_norm_statistics": (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "track_running_stats=True; allowed: False"),

@@ -81,14 +81,16 @@ class _Builder:
         name = names[max(0, len(names) - 1 - int(self.rng.geometric(0.4) - 1))]
         tensor = self.types[name]
         image = len(tensor.shape) == 3
-        choices = [self.conv, self.conv, self.max_pool, self.flatten] if image else [self.linear, self.linear]
+        choices = [self.conv, self.conv, self.max_pool, self.flatten, self.upsample] if image else [self.linear, self.linear]
         choices.append(self.concat)
         if isinstance(tensor.element, Float):
             choices += [self.quantize] * 4 + [self.affine, self.add, self.mul, self.clamp, self.two_slope, self.abs, self.unary]
             choices += [self.softmax, self.pad, self.slice]
-            choices += [self.avg_pool, self.mean] if image else []
+            choices += [self.avg_pool, self.mean, self.depth_to_space] if image else []
         elif isinstance(tensor.element, Accumulator):
-            choices = [self.quantize, self.quantize, self.affine, self.concat] + ([self.max_pool, self.flatten] if image else [])
+            choices = [self.quantize, self.quantize, self.affine, self.concat] + (
+                [self.max_pool, self.flatten, self.upsample] if image else []
+            )
         else:
             choices += [self.dequantize] + [self.conv if image else self.linear] * 3
         choices[self.rng.integers(len(choices))](name, tensor)
@@ -261,6 +263,24 @@ class _Builder:
     def slice(self, name: str, x: TensorType) -> None:
         start = int(self.rng.integers(x.shape[0]))
         self.put(ops.Slice, x=name, start=start, stop=int(self.rng.integers(start, x.shape[0])) + 1)
+
+    def upsample(self, name: str, x: TensorType) -> None:
+        """Any rows and columns in any order, with any weights."""
+        out = (self.size(), self.size())
+        tables = [self.constant(Constant.from_array(self.rng.integers(0, n, m))) for n, m in zip(x.shape[1:], out, strict=True)]
+        weights: list[str | None] = [None, None]
+        if isinstance(x.element, Float) and self.rng.integers(2):
+            weights = [self.constant(Constant.from_array(self.rng.uniform(0, 1, m).astype(np.float32))) for m in out]
+        self.put(ops.Upsample, x=name, rows=tables[0], columns=tables[1], row_weights=weights[0], column_weights=weights[1])
+
+    def depth_to_space(self, name: str, x: TensorType) -> None:
+        channels, *size = x.shape
+        fits = [(a, b) for a in (1, 2, 3) for b in (1, 2, 4) if channels % (a * b) == 0]
+        factor = fits[self.rng.integers(len(fits))]
+        out = channels // (factor[0] * factor[1])
+        groups = int(self.rng.choice([g for g in range(1, out + 1) if out % g == 0]))
+        crop = [int(self.rng.integers((n * f + 1) // 2)) for n, f in zip(size * 2, factor * 2, strict=True)]
+        self.put(ops.DepthToSpace, x=name, factor=factor, groups=groups, crop=tuple(crop))
 
     def pad(self, name: str, x: TensorType) -> None:
         self.put(ops.PadChannels, x=name, before=int(self.rng.integers(4)), after=int(self.rng.integers(4)))

@@ -43,6 +43,22 @@ def pool(op=ops.MaxPool, **fields):
     return op(**{"name": "pool", "output": "y", "x": "x", "kernel": (2, 2), "stride": (2, 2), **fields})
 
 
+def integers(*values) -> Constant:
+    return Constant.from_array(np.array(values, np.int32))
+
+
+def upsample(**fields):
+    return (ops.Upsample(**{"name": "u", "output": "y", "x": "x", "rows": "r", "columns": "c", **fields}),)
+
+
+def depth_to_space(**fields):
+    return ops.DepthToSpace(**{"name": "d", "output": "y", "x": "x", "factor": (2, 2), **fields})
+
+
+UP = {"r": integers(0, 5), "c": integers(3, 0, 5)}
+W2 = {"w": floats(2), "v": floats(3)}
+
+
 def test_every_operation_has_a_rule_and_an_interpreter():
     assert set(RULES) == set(OPERATIONS) == set(ops.OPS.values())
 
@@ -194,6 +210,38 @@ WRONG = {
     "slice before": ((ops.Slice(name="a", output="y", x="x", start=-1, stop=2),), {}, {"x": VECTOR}, "start, stop are -1, 2"),
     "unary kind": ((ops.Unary(name="a", output="y", x="x", kind="erf"),), {}, {"x": VECTOR}, "kind is 'erf'; allowed: sigmoid, tanh"),
     "unary of codes": ((ops.Unary(name="a", output="y", x="x", kind="tanh"),), {}, {"x": CODES}, "insert Dequantize"),
+    "rows beyond": (upsample(), UP | {"r": integers(0, 6)}, {"x": IMAGE}, "rows 'r' reads positions 0 to 6; allowed: 0 to 5"),
+    "rows before": (upsample(), UP | {"r": integers(-1)}, {"x": IMAGE}, "rows 'r' reads positions -1 to -1"),
+    "columns beyond": (upsample(columns="r"), {"r": integers(7)}, {"x": IMAGE}, "rows 'r' reads positions 7 to 7"),
+    "rows of floats": (upsample(rows="w"), {"w": floats(2), "c": UP["c"]}, {"x": IMAGE}, "rows 'w' is float32 (2,); allowed: int32"),
+    "rows of rows": (upsample(), UP | {"r": integers([0, 1], [2, 3])}, {"x": IMAGE}, "rows 'r' is int32 (2, 2)"),
+    "upsample a vector": (upsample(), UP, {"x": VECTOR}, "an image"),
+    "weights of rows alone": (upsample(row_weights="w"), UP | {"w": floats(2)}, {"x": IMAGE}, "both or neither"),
+    "weights of codes": (upsample(row_weights="w", column_weights="v"), UP | W2, {"x": CODES}, "insert Dequantize"),
+    "weights beyond": (
+        upsample(row_weights="w", column_weights="v"),
+        UP | W2 | {"w": Constant.from_array(np.array([0, 1.5]))},
+        {"x": IMAGE},
+        "row_weights 'w' reaches from 0.0 to 1.5; allowed: 0 to 1",
+    ),
+    "weights' count": (
+        upsample(row_weights="w", column_weights="w"),
+        UP | {"w": floats(2)},
+        {"x": IMAGE},
+        "column_weights 'w' is float32 (2,)",
+    ),
+    "too large an image": (
+        upsample(columns="r"),
+        {"r": Constant.from_array(np.zeros(1 << 15, np.int32))},
+        {"x": IMAGE},
+        "2147483648 elements at most",
+    ),
+    "depth of codes": ((depth_to_space(),), {}, {"x": CODES}, "insert Dequantize"),
+    "depth's factor": ((depth_to_space(factor=(3, 1)),), {}, {"x": IMAGE}, "factor is (3, 1) but x has 4 channels"),
+    "depth's factor of nothing": ((depth_to_space(factor=(0, 1)),), {}, {"x": IMAGE}, "factor is (0, 1); allowed: 1 to"),
+    "depth's groups": ((depth_to_space(groups=2),), {}, {"x": IMAGE}, "groups is 2; allowed: divisors of 1"),
+    "depth's crop": ((depth_to_space(crop=(6, 0, 6, 0)),), {}, {"x": IMAGE}, "leaves nothing of (6, 6) times (2, 2)"),
+    "depth's negative crop": ((depth_to_space(crop=(-1, 0, 0, 0)),), {}, {"x": IMAGE}, "crop is (-1, 0, 0, 0)"),
     "slope size": ((ops.TwoSlope(name="a", output="y", x="x", neg="n"),), {"n": floats(2)}, {"x": VECTOR}, "(8,) or (1,)"),
     "pool of a vector": ((pool(),), {}, {"x": VECTOR}, "x has shape"),
     "pool padding": ((pool(padding=(2, 0, 0, 0)),), {}, {"x": IMAGE}, "without any pixel"),

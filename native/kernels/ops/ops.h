@@ -46,6 +46,21 @@ typedef struct {
   const float *neg, *pos, *shift_in, *shift_out; /* [c], never NULL */
 } bf_two_slope_args;
 
+typedef struct {
+  int c, in_w, in_stride; /* c elements of a pixel, or words */
+  int out_w, out_stride;
+  const int32_t *rows, *next_rows;       /* [out_h]: the input's row that each output row reads, and the one below (or the same at the end) */
+  const int32_t *columns, *next_columns; /* [out_w] */
+  const float *row_weights, *column_weights; /* of the next row and column; NULL for `nearest` */
+} bf_upsample_args;
+
+typedef struct {
+  int c, in_w, in_stride;
+  int out_w, out_stride;
+  int factor_h, factor_w, top, left; /* output pixel (y, x) is pixel (y + top, x + left) before it is cropped */
+  int groups;
+} bf_depth_to_space_args;
+
 typedef void (*bf_map)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
 
 typedef struct {
@@ -94,6 +109,11 @@ typedef struct {
   void (*avg_pool)(const bf_pool_args* k, const float* in, float* out, int begin, int end);
   void (*mean_space)(const float* in, float* out, int pixels, int in_stride, int c_begin, int c_end);
   void (*mean_channels)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
+
+  /* Upsample and DepthToSpace; output rows [begin, end) of one image. */
+  void (*nearest)(const bf_upsample_args* k, const void* in, void* out, int bytes, int begin, int end);
+  void (*bilinear)(const bf_upsample_args* k, const float* in, float* out, int begin, int end);
+  void (*depth_to_space)(const bf_depth_to_space_args* k, const float* in, float* out, int begin, int end);
 
   /* Channels in_c of `in` to channels [at, at + in_c) of `out`; pixels [begin, end). */
   void (*copy_channels)(const void* in, void* out, int bytes, int in_c, int in_stride, int at, int out_stride, int begin, int end);

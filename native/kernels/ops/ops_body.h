@@ -436,6 +436,8 @@ static void mean_channels(const float* in, float* out, int c, int in_stride, int
   }
 }
 
+#include "kernels/ops/resize.h"
+
 /* ---------------------------------------------------------------- moving channels */
 
 static void copy_channels(const void* in, void* out, int bytes, int in_c, int in_stride, int at, int out_stride, int begin, int end) {
@@ -484,5 +486,6 @@ const bf_ops BF_TABLE = {
     dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, softmax,
     abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt,
     max_pool_f32, max_pool_i32, max_pool_i16, max_pool_u8, max_pool_bits, avg_pool, mean_space, mean_channels,
+    nearest, bilinear, depth_to_space,
     copy_channels, zero_channels, copy_bits, flatten_bits,
 };

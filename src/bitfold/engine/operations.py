@@ -86,6 +86,12 @@ def _avg_pool(graph: Graph, node: ops.AvgPool) -> Call:
     return lambda plan, x, out: plan.pool("avg", x, out, node.kernel, node.stride, node.padding, (1, 1), node.count_padding)
 
 
+def _upsample(graph: Graph, node: ops.Upsample) -> Call:
+    rows, columns = (np.require(graph.constants[name].data, requirements=["C", "A"]) for name in (node.rows, node.columns))
+    weights = [None if name is None else floats(graph, name) for name in (node.row_weights, node.column_weights)]
+    return lambda plan, x, out: plan.upsample(x, out, rows, columns, *weights)
+
+
 CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Quantize: _quantize,
     ops.Dequantize: _dequantize,
@@ -104,4 +110,6 @@ CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Concat: lambda graph, node: lambda plan, *ids: plan.concat(list(ids[:-1]), ids[-1]),
     ops.PadChannels: lambda graph, node: lambda plan, x, out: plan.pad_channels(x, out, node.before),
     ops.Slice: lambda graph, node: lambda plan, x, out: plan.slice(x, out, node.start),
+    ops.Upsample: _upsample,
+    ops.DepthToSpace: lambda graph, node: lambda plan, x, out: plan.depth_to_space(x, out, node.factor, node.groups, node.crop),
 }

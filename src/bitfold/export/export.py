@@ -11,6 +11,7 @@ from bitfold.export.builder import Builder
 from bitfold.export.lower import Lowering, input_types
 from bitfold.export.modules import handler
 from bitfold.export.pixels import Channels, Input, Pixels, make_pixels
+from bitfold.export.resize import behind
 from bitfold.export.trace import trace
 from bitfold.ir.graph import Graph
 
@@ -48,7 +49,7 @@ def export(
     kind = type(model).__name__
     model = frozen_copy(model)
     with torch.no_grad():
-        steps, outputs = trace(model, tuple(x.detach().cpu() for x in examples))
+        steps, outputs = behind(*trace(model, tuple(x.detach().cpu() for x in examples)))
         builder = Builder(input_types(steps, pixels))
         made = Lowering(builder, steps, outputs, pixels).run()
     stated = pixels.metadata if pixels is not None else {}

@@ -133,7 +133,8 @@ class Lowering:
         kinds = {s.coded for s in sources}
         coded = next(iter(kinds)) if len(kinds) == 1 else None
         coded = None if any(s.pixels is not None for s in sources) else coded
-        moved = step.op in (ops.Flatten, ops.Concat) or (step.op is ops.MaxPool and coded is not None and coded.scale > 0)  # type: ignore[operator]
+        repeated = step.op is ops.Upsample and "row_weights" not in step.attrs
+        moved = step.op in (ops.Flatten, ops.Concat) or repeated or (step.op is ops.MaxPool and coded is not None and coded.scale > 0)  # type: ignore[operator]
         keep = coded if moved else None
         names = [s.name for s in sources] if keep is not None else [self._float(s) for s in step.inputs]
         fields: dict[str, Any] = {"xs": tuple(names)} if step.op is ops.Concat else dict(zip(step.op.INPUTS, names, strict=True))

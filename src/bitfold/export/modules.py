@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitfold.export import calls, cells, norms
+from bitfold.export import calls, cells, norms, resize
 from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
 from bitfold.ir.encoding import Encoding, Float
@@ -179,6 +179,9 @@ _HANDLERS: dict[Any, Handler] = {
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: lambda call, m, x: calls.adaptive_avg_pool2d(call, x, m.output_size),
     nn.AdaptiveMaxPool2d: lambda call, m, x: calls.adaptive_max_pool2d(call, x, m.output_size, m.return_indices),
+    nn.Upsample: lambda call, m, x: resize.interpolate(call, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor),
+    nn.PixelShuffle: lambda call, m, x: resize.pixel_shuffle(call, x, m.upscale_factor),
+    nn.ConvTranspose2d: resize.conv_transpose,
     nn.Flatten: lambda call, m, x: calls.reshape(call, x),
     nn.Softmax: lambda call, m, x: calls.softmax(call, x, m.dim),
     nn.LogSoftmax: _refused,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitfold.errors import ExportError
-from bitfold.export import calls, cells, modules
+from bitfold.export import calls, cells, modules, resize
 from bitfold.export.steps import Call, Step
 
 PARTED = (calls.chunk, calls.split, cells.lstm)  # converters that give several steps
@@ -115,7 +115,7 @@ class _Converter(fx.Interpreter):
                 reason = calls.REFUSED.get(kind, f"is not supported; allowed: {', '.join(modules.names())}")
                 raise ExportError(f"export: {kind} at {path!r} {reason}")
             return found, type(module).__name__, (module,)
-        table: dict[Any, Callable[..., Any]] = calls.METHODS if n.op == "call_method" else calls.FUNCTIONS
+        table: dict[Any, Callable[..., Any]] = calls.METHODS if n.op == "call_method" else {**calls.FUNCTIONS, **resize.FUNCTIONS}
         name = _function_name(n)
         if n.target not in table:
             reason = calls.REFUSED.get(name, f"is not supported; allowed: {', '.join(sorted(calls.METHODS))}")

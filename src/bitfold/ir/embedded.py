@@ -5,7 +5,7 @@ Rules of counting, for one sample:
 - MACs as in ``ir.summary``: products of codes times both numbers of bits, products with a float32 on either side one each.
 - Element-wise float operations: one for the epilogue that turns a coded layer's sum into a float, or that a float layer adds to its
   own; one for Affine, Add, Mul, Abs, Unary and Dequantize; Clamp one a bound, TwoSlope one and one more for each shift; pools and means one
-  for each value that they read; Softmax three. Quantize compares and computes nothing.
+  for each value that they read; Softmax three; Upsample between pixels six. Quantize compares and computes nothing.
 - Memory: a value that only one pointwise node reads stays in a register, and so do sums that only thresholds read; everything else is
   kept from where it is made to where it is read last, codes at their bits and float values at ``stream_bits``. A pointwise node may
   write over a value of the same kind that it reads last.
@@ -133,7 +133,9 @@ def _constant_bytes(graph: Graph) -> Counter[str]:
             if isinstance(node, ops.Quantize):
                 kinds.setdefault(name, "thresholds")
             else:
-                kinds[name] = "floats" if isinstance(graph.constants[name].type.element, Float) else "weights"
+                kinds[name] = (
+                    "floats" if isinstance(graph.constants[name].type.element, Float) or isinstance(node, ops.Upsample) else "weights"
+                )
     total: Counter[str] = Counter()
     for name, kind in kinds.items():
         total[kind] += graph.constants[name].data.nbytes
@@ -160,6 +162,8 @@ def _elementwise(graph: Graph, node: Node) -> int:
             return 3 * size
         case ops.MaxPool() | ops.AvgPool():
             return size * prod(node.kernel) if isinstance(made.element, Float) and node.kernel != (1, 1) else 0
+        case ops.Upsample():
+            return 6 * size if node.row_weights is not None else 0
         case ops.Mean():
             return prod(graph.types[node.x].shape)
         case _:

@@ -459,6 +459,49 @@ def _slice(node: ops.Slice, s: _Scope) -> TensorType:
     return TensorType((node.stop - node.start, *x.shape[1:]), Float())
 
 
+def _upsample(node: ops.Upsample, s: _Scope) -> TensorType:
+    channels, *size = s.input(rank=3).shape
+    out = [_reads(s, field, size[i]) for i, field in enumerate(("rows", "columns"))]
+    if (node.row_weights is None) != (node.column_weights is None):
+        raise s.error("row_weights, column_weights", f"are {node.row_weights!r}, {node.column_weights!r}", "both or neither")
+    for field, count in zip(("row_weights", "column_weights"), out, strict=True):
+        name = getattr(node, field)
+        s.floats(field, name, (count,))
+        if name is not None and not (0 <= (weights := s.constants[name].data).min() <= weights.max() <= 1):
+            raise s.error(field, f"{name!r} reaches from {weights.min()} to {weights.max()}", "0 to 1")
+    x = s.input() if node.row_weights is None else s.float_input()
+    return TensorType((channels, *out), x.element)
+
+
+def _reads(s: _Scope, field: str, size: int) -> int:
+    """The number of positions in a table of rows or columns, all of which the image has."""
+    name = getattr(s.node, field)
+    constant = s.constants[name]
+    if not isinstance(constant.type.element, Accumulator) or len(constant.type.shape) != 1:
+        raise s.error(
+            field, f"{name!r} is {_kind(constant.type.element)} {constant.type.shape}", "int32, one entry for each output position"
+        )
+    low, high = constant.data.min(), constant.data.max()
+    if low < 0 or high >= size:
+        raise s.error(field, f"{name!r} reads positions {low} to {high}", f"0 to {size - 1}")
+    return constant.type.shape[0]
+
+
+def _depth_to_space(node: ops.DepthToSpace, s: _Scope) -> TensorType:
+    channels, *size = s.float_input(rank=3).shape
+    s.range("factor", node.factor, 1)
+    s.range("crop", node.crop, 0)
+    out = channels // prod(node.factor)
+    if out < 1 or channels % prod(node.factor):
+        raise s.error("factor", f"is {node.factor} but x has {channels} channels", "factors whose product divides the channels")
+    if node.groups < 1 or out % node.groups:
+        raise s.error("groups", f"is {node.groups}", f"divisors of {out} (output channels)")
+    cut = [size[i] * node.factor[i] - node.crop[i] - node.crop[i + 2] for i in (0, 1)]
+    if min(cut) < 1:
+        raise s.error("crop", f"is {node.crop} and leaves nothing of {tuple(size)} times {node.factor}", "less than the image")
+    return TensorType((out, *cut), Float())
+
+
 RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Conv: _conv,
     ops.Linear: _linear,
@@ -479,4 +522,6 @@ RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Concat: _concat,
     ops.PadChannels: _pad_channels,
     ops.Slice: _slice,
+    ops.Upsample: _upsample,
+    ops.DepthToSpace: _depth_to_space,
 }

@@ -322,6 +322,28 @@ def _slice(node: ops.Slice, graph: Graph, x: Array) -> Array:
     return x[:, node.start : node.stop]
 
 
+def _upsample(node: ops.Upsample, graph: Graph, x: Array) -> Array:
+    rows, columns = (graph.constants[name].data for name in (node.rows, node.columns))
+    if node.row_weights is None or node.column_weights is None:
+        return x[:, :, rows[:, None], columns]
+    below, right = np.minimum(rows + 1, x.shape[2] - 1), np.minimum(columns + 1, x.shape[3] - 1)
+    across, down = graph.constants[node.column_weights].data, graph.constants[node.row_weights].data[:, None]
+    here, there = (_between(x[:, :, r[:, None], columns], x[:, :, r[:, None], right], across) for r in (rows, below))
+    return _between(here, there, down)
+
+
+def _between(a: Array, b: Array, w: Array) -> Array:
+    return fma(w, b, (np.float32(1) - w) * a)
+
+
+def _depth_to_space(node: ops.DepthToSpace, graph: Graph, x: Array) -> Array:
+    n, _, height, width = x.shape
+    (fh, fw), (top, left, bottom, right) = node.factor, node.crop
+    phases = x.reshape(n, node.groups, fh, fw, -1, height, width)
+    image = phases.transpose(0, 1, 4, 5, 2, 6, 3).reshape(n, -1, height * fh, width * fw)
+    return image[:, :, top : height * fh - bottom, left : width * fw - right]
+
+
 OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Conv: _conv,
     ops.Linear: _linear,
@@ -342,4 +364,6 @@ OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Concat: _concat,
     ops.PadChannels: _pad_channels,
     ops.Slice: _slice,
+    ops.Upsample: _upsample,
+    ops.DepthToSpace: _depth_to_space,
 }

@@ -237,9 +237,36 @@ class Slice(Node):
     stop: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Upsample(Node):
+    """(C, H, W) -> (C, OH, OW); output pixel (i, j) reads the input's row ``rows[i]`` and column ``columns[j]``, any element type.
+
+    ``rows``, ``columns``: int32 constants (OH,), (OW,). With weights (float32, (OH,) and (OW,), both or neither; x float32) it lies
+    between that pixel and the next row and column: t = fma(w, next, (1 - w) * this) along columns, then along rows.
+    """
+
+    CONSTANTS = ("rows", "columns", "row_weights", "column_weights")
+    x: str
+    rows: str
+    columns: str
+    row_weights: str | None = None
+    column_weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthToSpace(Node):
+    """float32: (C * FH * FW, H, W) -> (C, H * FH - crops, W * FW - crops). The input's channels are in ``groups`` equal parts, each FH * FW
+    times the part's output channels: output pixel (i * FH + a, j * FW + b) takes those of number a * FW + b of pixel (i, j)."""
+
+    x: str
+    factor: Pair
+    groups: int = 1  # C of them is PyTorch's PixelShuffle
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, bottom, right, cut off the result
+
+
 _ALL = (
     *(Conv, Linear, Quantize, Dequantize, Affine, Add, Mul, Clamp, TwoSlope, Abs, Unary, Softmax),
-    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels, Slice),
+    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels, Slice, Upsample, DepthToSpace),
 )
 OPS: dict[str, type[Node]] = {op.__name__: op for op in _ALL}
 
