@@ -131,8 +131,8 @@ def behind(steps: list[Step], outputs: list[Step]) -> tuple[list[Step], list[Ste
     pixel, join the layer in front, and quantisers make codes before there are more of them."""
     readers: dict[Step, list[Step]] = {}
     for step in steps:
-        for source in step.inputs:
-            readers.setdefault(source, []).append(step)
+        for read in step.inputs:
+            readers.setdefault(read, []).append(step)
     made: dict[Step, Step] = {}
     result: list[Step] = []
     for step in steps:
