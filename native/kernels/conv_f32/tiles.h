@@ -30,13 +30,13 @@ static inline void sum_tile(const FloatTile& t, const float* first, vf (*sums)[k
     for (int b = 0; b < B; ++b) acc[p][b] = vf_set1(0.0f);
   const int32_t runs = t.contiguous ? 1 : t.columns.end - t.columns.begin;
   const int32_t length = t.contiguous ? (t.columns.end - t.columns.begin) * t.channels : t.channels;
-  for (int32_t i = 0; i < t.rows; ++i)
+  const float* weights = t.weights + (int64_t)t.columns.begin * t.channels * 16;
+  first += t.columns.begin * t.tap_step;
+  for (int32_t i = 0; i < t.rows; ++i, first += t.row_step, weights += (int64_t)t.kernel_w * t.channels * 16) {
+    const float *w = weights, *px[P];
+    BF_UNROLL
+    for (int p = 0; p < P; ++p) px[p] = p ? px[p - 1] + t.pixel_step : first;
     for (int32_t j = 0; j < runs; ++j) {
-      const int32_t tap = t.columns.begin + j;
-      const float* w = t.weights + ((int64_t)i * t.kernel_w + tap) * t.channels * 16;
-      const float* px[P];
-      BF_UNROLL
-      for (int p = 0; p < P; ++p) px[p] = first + i * t.row_step + tap * t.tap_step + p * t.pixel_step;
       for (int64_t c = 0; c < length; ++c, w += 16) {
         vf weight[B];
         BF_UNROLL
@@ -48,7 +48,10 @@ static inline void sum_tile(const FloatTile& t, const float* first, vf (*sums)[k
           for (int b = 0; b < B; ++b) acc[p][b] = vf_fma(x, weight[b], acc[p][b]);
         }
       }
+      BF_UNROLL
+      for (int p = 0; p < P; ++p) px[p] += t.tap_step;
     }
+  }
   BF_UNROLL
   for (int p = 0; p < P; ++p)
     BF_UNROLL
@@ -71,7 +74,7 @@ static void sum_pixels(int32_t pixels, const FloatTile& t, const float* first, v
 /* One call's share of the work: blocks [b, b + blocks) of one group. */
 struct Strip {
   const bf_conv_args* args;
-  int32_t b, blocks, group;
+  int32_t b, blocks, group, pass;
 };
 
 /* The tile of output row y, whose pixels are neighbours in the row (or, if vertical, in the column). */
@@ -100,20 +103,24 @@ static inline const float* first_input(const Strip& strip, int32_t y, int32_t x)
   return (const float*)strip.args->input + (iy * s->in_w + (int64_t)x * s->stride_w - s->pad_w) * s->in_stride + strip.group * (s->in_c / s->groups);
 }
 
-/* Output columns [begin, end) of row y, all inside. */
+/* Output columns [begin, end) of row y, all inside. A tile runs through strip.pass blocks before the next tile does. */
 static void conv_row(const Strip& strip, int32_t y, TapRange inside) {
   FloatTile t = tile_of(strip, y, false);
   const int32_t width = inside.end - inside.begin, tiles = (width + kPixels - 1) / kPixels;
+  const float* weights = t.weights;
   vf sums[kBlocks][kPixels];
-  for (int32_t k = 0, n; k < strip.blocks; k += n, t.weights += n * t.block_step) {
-    n = strip.blocks - k >= kBlocks ? kBlocks : 1;
-    for (int32_t tile = 0; tile < tiles; ++tile) {
-      const int32_t x = inside.begin + (int32_t)((int64_t)tile * width / tiles);
-      const int32_t end = inside.begin + (int32_t)((int64_t)(tile + 1) * width / tiles);
-      const float* first = first_input(strip, y, x);
-      if (n == kBlocks) sum_pixels<kBlocks>(end - x, t, first, sums);
-      else sum_pixels<1>(end - x, t, first, sums);
-      for (int32_t b = 0; b < n; ++b) bf_finish_floats(strip.args, y, x, end - x, strip.b + k + b, strip.group, sums[b]);
+  for (int32_t k0 = 0; k0 < strip.blocks; k0 += strip.pass) {
+    const float* first = first_input(strip, y, inside.begin);
+    const int32_t k1 = k0 + strip.pass < strip.blocks ? k0 + strip.pass : strip.blocks;
+    for (int32_t tile = 0, x = inside.begin, count; tile < tiles; ++tile, x += count, first += count * t.pixel_step) {
+      count = width / tiles + (tile < width % tiles);
+      for (int32_t k = k0, n; k < k1; k += n) {
+        n = k1 - k >= kBlocks ? kBlocks : 1;
+        t.weights = weights + k * t.block_step;
+        if (n == kBlocks) sum_pixels<kBlocks>(count, t, first, sums);
+        else sum_pixels<1>(count, t, first, sums);
+        for (int32_t b = 0; b < n; ++b) bf_finish_floats(strip.args, y, x, count, strip.b + k + b, strip.group, sums[b]);
+      }
     }
   }
 }
@@ -156,12 +163,14 @@ static inline bool one_row(const bf_conv_args* args) {
   return dense && !args->epilogue.row_class && !args->epilogue.col_class;
 }
 
-/* Blocks outermost, in strips whose weights stay in the cache while the image passes; four at least where that lacks pixels. */
+/* Blocks outermost, in strips whose weights stay in the cache while the image passes; four at least where that lacks pixels. Where the first
+ * cache holds the weights of a strip, its outputs are written pixel by pixel, as they lie in memory. */
 static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
   const int32_t group_blocks = s->groups == 1 ? (s->out_c + 15) / 16 : s->out_c / s->groups / 16;
   const int64_t block_bytes = (int64_t)s->kernel_h * s->kernel_w * (s->in_c / s->groups) * 64;
-  const int32_t most = s->out_w * (y1 - y0) < 2 * kPixels || block_bytes * 4 <= 256 << 10 ? 4 : kBlocks;
+  const int32_t small = (int32_t)((16 << 10) / block_bytes);
+  const int32_t most = small > 4 ? small : s->out_w * (y1 - y0) < 2 * kPixels || block_bytes * 4 <= 256 << 10 ? 4 : kBlocks;
   TapRange inside = bf_inside_columns(s);
   if (inside.end - inside.begin < 3) inside.end = inside.begin = 0;  // too few for a tile
   bf_conv_args flat = *args;
@@ -177,7 +186,7 @@ static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t
     const int32_t group = b / group_blocks, group_end = (group + 1) * group_blocks;
     blocks = b1 < group_end ? b1 - b : group_end - b;
     if (blocks > most) blocks = most;
-    const Strip strip = {args, b, blocks, group};
+    const Strip strip = {args, b, blocks, group, blocks <= small ? blocks : kBlocks};
     for (int32_t x = 0; x < s->out_w && !is_row; ++x)
       if (x < inside.begin || x >= inside.end) conv_border_column(strip, y0, y1, x);
     for (int32_t y = y0; y < y1 && inside.begin < inside.end; ++y) conv_row(strip, y, inside);
