@@ -174,6 +174,10 @@ void set_input(const ConvSpec& s, ConvStep& k) {
   require(s.family != Family::kConvB1 || k.x.plane_kind == BF_PLANES_BINARY, "Conv: conv_b1 needs binary activations");
   require(s.family != Family::kConvU8 || k.x.min_code == 0, "Conv: conv_u8 needs codes that are their bytes");
   k.args.shape = make_shape(s, k.x);
+  const int out_c = k.args.shape.out_c;
+  require(s.copies >= 1 && s.copies <= 1 << 16 && static_cast<double>(s.copies) * out_c <= 1 << 24, "Conv: copies out of range");
+  require(s.copies == 1 || (out_c % 16 == 0 && s.groups == 1), "Conv: copies need whole blocks of 16 channels, and one group");
+  k.args.epilogue.copies = s.copies;
   if (k.x.kind == Kind::kBits) {
     require(s.x_format.linear() && s.x_format.bits >= 1 && s.x_format.bits <= 16 && s.x_format.planes() == k.x.planes,
             "Conv: the encoding of the activations does not fit their planes");
@@ -222,6 +226,8 @@ void set_weights(const ConvSpec& s, ConvStep& k) {
           "Conv: conv_planes with these weights needs patch sums");
 }
 
+int out_channels(const ConvStep& k) { return k.args.shape.out_c * k.args.epilogue.copies; }
+
 size_t count_classes(Array<int32_t> index) {
   return index.size == 0 ? 1 : 1 + static_cast<size_t>(std::max(0, *std::max_element(index.data, index.data + index.size)));
 }
@@ -229,7 +235,7 @@ size_t count_classes(Array<int32_t> index) {
 void set_scaling(const ConvSpec& s, ConvStep& k) {
   bf_epilogue& e = k.args.epilogue;
   Constants& c = k.constants;
-  const size_t oc = static_cast<size_t>(k.args.shape.out_c), block_lanes = round_up(oc, 16);
+  const size_t oc = static_cast<size_t>(out_channels(k)), block_lanes = round_up(oc, 16);
   e.col_classes = 1;
   if (s.mul.size != 0) {
     const size_t rows = count_classes(s.row_class), cols = count_classes(s.col_class);
@@ -241,14 +247,14 @@ void set_scaling(const ConvSpec& s, ConvStep& k) {
     for (size_t r = 0; r < rows * cols; ++r) {
       std::copy(s.table.data + r * oc, s.table.data + (r + 1) * oc, c.table.as<float>() + r * block_lanes);
     }
-    c.mul = lanes(s.mul, k.args.shape.out_c, 1.0f, "Conv mul");
+    c.mul = lanes(s.mul, out_channels(k), 1.0f, "Conv mul");
     e.mul = c.mul->as<float>(), e.table = c.table.as<float>(), e.col_classes = static_cast<int32_t>(cols);
     e.row_class = rows > 1 ? c.row_class.as<int32_t>() : nullptr;
     e.col_class = cols > 1 ? c.col_class.as<int32_t>() : nullptr;
   }
   if (s.patch_mul.size != 0) {
     require(s.mul.size != 0 && k.has_sums, "Conv: patch_mul needs mul and patch sums");
-    c.patch_mul = lanes(s.patch_mul, k.args.shape.out_c, 0.0f, "Conv patch_mul");
+    c.patch_mul = lanes(s.patch_mul, out_channels(k), 0.0f, "Conv patch_mul");
     e.patch_mul = c.patch_mul->as<float>();
   }
 }
@@ -256,7 +262,7 @@ void set_scaling(const ConvSpec& s, ConvStep& k) {
 void set_activation(const ConvSpec& s, ConvStep& k) {
   bf_epilogue& e = k.args.epilogue;
   Constants& c = k.constants;
-  const int oc = k.args.shape.out_c;
+  const int oc = out_channels(k);
   require(s.activation == BF_ACT_NONE || s.activation == BF_ACT_TWO_SLOPE || s.activation == BF_ACT_CLAMP, "Conv: unknown activation");
   e.activation = s.activation, e.low = s.low, e.high = s.high;
   if (s.activation != BF_ACT_TWO_SLOPE) return;
@@ -268,7 +274,7 @@ void set_activation(const ConvSpec& s, ConvStep& k) {
 void set_thresholds(const ConvSpec& s, ConvStep& k) {
   bf_epilogue& e = k.args.epilogue;
   Constants& c = k.constants;
-  const int oc = k.args.shape.out_c;
+  const int oc = out_channels(k);
   const bool by_float = s.threshold_f32.size != 0, by_int = s.threshold_i32.size != 0;
   require(k.has_bits ? by_float != by_int : !by_float && !by_int, "Conv: packed output needs one kind of thresholds");
   require(!(by_int && s.family == Family::kConvF32), "Conv: conv_f32 has no integer thresholds");
@@ -302,7 +308,7 @@ void set_levels(const ConvSpec& s, ConvStep& k) {
   if (!k.has_u8) return;
   require(!k.has_bits, "Conv: one output of codes at most");
   bf_epilogue& e = k.args.epilogue;
-  const int oc = k.args.shape.out_c;
+  const int oc = out_channels(k);
   if (by_float) e.levels_f32 = arrange_levels(s.levels_f32, s.levels_per_channel, oc, k.constants.levels, e);
   else e.levels_i32 = arrange_levels(s.levels_i32, s.levels_per_channel, oc, k.constants.levels, e);
   require(s.descending.size == 0 || s.descending.size == static_cast<size_t>(oc), "Conv: descending has a wrong size");
@@ -317,13 +323,13 @@ void set_levels(const ConvSpec& s, ConvStep& k) {
 void Plan::conv_values(const ConvSpec& s, ConvStep& k) {
   const bf_conv_shape& shape = k.args.shape;
   const bool is_float = s.family == Family::kConvF32;
-  const int block_lanes = static_cast<int>(round_up(static_cast<size_t>(shape.out_c), 16));
+  const int channels = out_channels(k), block_lanes = static_cast<int>(round_up(static_cast<size_t>(channels), 16));
   const std::vector<std::pair<const bool*, const Value*>> others{
       {&k.has_residual, &k.residual}, {&k.has_i32, &k.out_i32}, {&k.has_f32, &k.out_f32}, {&k.has_bits, &k.out_bits}, {&k.has_u8, &k.out_u8}};
   auto attach = [&](int id, Kind kind, bool writes, bool& has, Value& v, const char* what) {
     if (id < 0) return;
     v = writes ? output(id, what) : defined(id, what);
-    require(v.kind == kind && v.h == shape.out_h && v.w == shape.out_w && v.c == shape.out_c,
+    require(v.kind == kind && v.h == shape.out_h && v.w == shape.out_w && v.c == channels,
             std::string("Conv: ") + what + " has a wrong kind or shape");
     require(kind == Kind::kBits ? v.plane_kind == BF_PLANES_BINARY : v.stride >= block_lanes,
             std::string("Conv: ") + what + " has no room for whole blocks of channels");

@@ -51,6 +51,7 @@ struct ConvSpec {
   StoredWeights weights;
   size_t weight_count = 0;                          /* elements (bytes or floats) behind `weights` */
   CodeFormat x_format;                              /* conv_planes, conv_i8, adder_u8, patch sums */
+  int copies = 1;                                   /* times that the channels stand in the outputs, each with its own epilogue */
   int x_zero = 0;                                   /* adder_u8: the code of the value 0, read outside the image */
   Array<float> mul, table, patch_mul;               /* (out_c), (row classes, col classes, out_c), (out_c) */
   Array<int32_t> row_class, col_class;

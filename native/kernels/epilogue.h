@@ -18,8 +18,11 @@
  *   7. out_u8:      n = how many of the level_count levels (of channel o) D or v reaches, compared as in step 6
  *                   out_u8[p * out_u8_stride + o] = level_top ? |n - level_top[o]| : n
  *
+ * With `copies` the accumulators of every block of channels go through these steps as often: for k = 0 .. copies - 1 accumulator o is output
+ * channel o + k * out_c, with the constants, the residual and the outputs of that channel. out_c is then a multiple of 16, and groups is 1.
+ *
  * A null pointer leaves its step out. Steps 2 to 5 are skipped when only steps on integers follow.
- * lanes = 16 * ceil(out_c / 16): all per-channel arrays, every class of the table, and the channel strides of residual, out_i32,
+ * lanes = 16 * ceil(copies * out_c / 16): all per-channel arrays, every class of the table, and the channel strides of residual, out_i32,
  * out_f32 and out_u8 have room for whole blocks of 16 channels. Padding lanes of per-channel arrays hold 0 or any finite number; padding lanes of
  * the outputs are written with unspecified values.
  */
@@ -31,6 +34,8 @@
 typedef enum bf_activation { BF_ACT_NONE = 0, BF_ACT_TWO_SLOPE = 1, BF_ACT_CLAMP = 2 } bf_activation;
 
 typedef struct bf_epilogue {
+  int32_t copies; /* 1 or more */
+
   int32_t* out_i32; /* step 1 */
   int64_t out_i32_stride;
 

@@ -13,11 +13,11 @@ static inline float bf_epilogue_value(const bf_conv_args* args, int32_t y, int32
   const int64_t pixel = (int64_t)y * args->shape.out_w + x;
   float v = d;
   if (e->mul) {
-    const int32_t lanes = (args->shape.out_c + 15) / 16 * 16;
+    const int32_t lanes = (args->shape.out_c * e->copies + 15) / 16 * 16;
     const int32_t cls = (e->row_class ? e->row_class[y] : 0) * e->col_classes + (e->col_class ? e->col_class[x] : 0);
     float t = e->table[(int64_t)cls * lanes + o];
     if (e->patch_mul) {
-      const int32_t group = o / (args->shape.out_c / args->shape.groups);
+      const int32_t group = args->shape.groups == 1 ? 0 : o / (args->shape.out_c / args->shape.groups);
       t = fmaf(e->patch_mul[o], (float)e->patch_sums[pixel * args->shape.groups + group], t);
     }
     v = fmaf(e->mul[o], v, t);
@@ -44,20 +44,20 @@ static inline void bf_store_bits(uint32_t* words, int32_t b, int32_t blocks, uin
 /* Step 7 for channel o. */
 static inline uint8_t bf_epilogue_byte(const bf_conv_args* args, int32_t o, int32_t d, float v) {
   const bf_epilogue* e = &args->epilogue;
-  const int32_t lanes = (args->shape.out_c + 15) / 16 * 16;
+  const int32_t lanes = (args->shape.out_c * e->copies + 15) / 16 * 16;
   int32_t n = 0;
   for (int32_t k = 0; k < e->level_count; ++k)
     n += e->levels_i32 ? d >= e->levels_i32[(int64_t)k * lanes + o] : v >= e->levels_f32[(int64_t)k * lanes + o];
   return (uint8_t)(e->level_top && e->level_top[o] ? e->level_top[o] - n : n);
 }
 
-/* d: the accumulators of block b, as int32 (f is null) or float32 (d is null). */
-static inline void bf_epilogue_block(const bf_conv_args* args, int32_t y, int32_t x, int32_t b, const int32_t* d, const float* f) {
+/* One copy; d: the accumulators of output block b, as int32 (f is null) or float32 (d is null). */
+static inline void bf_epilogue_copy(const bf_conv_args* args, int32_t y, int32_t x, int32_t b, const int32_t* d, const float* f) {
   const bf_epilogue* e = &args->epilogue;
   const int64_t pixel = (int64_t)y * args->shape.out_w + x;
-  const int32_t blocks = (args->shape.out_c + 15) / 16;
+  const int32_t channels = args->shape.out_c * e->copies, blocks = (channels + 15) / 16;
   uint32_t bits = 0;
-  for (int32_t lane = 0; lane < 16 && 16 * b + lane < args->shape.out_c; ++lane) {
+  for (int32_t lane = 0; lane < 16 && 16 * b + lane < channels; ++lane) {
     const int32_t o = 16 * b + lane;
     if (d && e->out_i32) e->out_i32[pixel * e->out_i32_stride + o] = d[lane];
     float v = 0.0f;
@@ -71,6 +71,11 @@ static inline void bf_epilogue_block(const bf_conv_args* args, int32_t y, int32_
     }
   }
   if (e->out_bits) bf_store_bits(e->out_bits + pixel * e->out_bits_stride, b, blocks, bits);
+}
+
+/* d, f: the accumulators of block b, for all copies. */
+static inline void bf_epilogue_block(const bf_conv_args* args, int32_t y, int32_t x, int32_t b, const int32_t* d, const float* f) {
+  for (int32_t k = 0; k < args->epilogue.copies; ++k) bf_epilogue_copy(args, y, x, b + k * (args->shape.out_c / 16), d, f);
 }
 
 #endif

@@ -13,7 +13,7 @@ struct BlockBits {
 };
 
 BF_INLINE BlockBits bf_block_bits(const bf_conv_args* args, int32_t b) {
-  const uint32_t channels = (uint32_t)args->shape.out_c, blocks = (channels + 15) / 16, rest = channels % 16;
+  const uint32_t channels = (uint32_t)(args->shape.out_c * args->epilogue.copies), blocks = (channels + 15) / 16, rest = channels % 16;
   const bool last = (uint32_t)b + 1 == blocks;
   return BlockBits{args->epilogue.ascending ? args->epilogue.ascending[b] : 0u, last && rest ? (1u << rest) - 1 : 0xffffu, last && blocks % 2};
 }
@@ -34,7 +34,7 @@ struct BlockSpot {
 
 BF_INLINE BlockSpot bf_spot(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group) {
   const bf_conv_shape* s = &args->shape;
-  return BlockSpot{y, x, count, b, group, (int64_t)y * s->out_w + x, 16 * (int64_t)b, ((int64_t)s->out_c + 15) / 16 * 16};
+  return BlockSpot{y, x, count, b, group, (int64_t)y * s->out_w + x, 16 * (int64_t)b, ((int64_t)s->out_c * args->epilogue.copies + 15) / 16 * 16};
 }
 
 /* Step 2. */
@@ -105,15 +105,21 @@ static inline void bf_finish_spot(const bf_conv_args* args, const BlockSpot& at,
     bf_store_levels(e, at, v, e->levels_f32, [](vi n, vf a, const float* level) { return vi_count_vf_ge(n, a, vf_load(level)); });
 }
 
-/* Pixels (y, x) to (y, x + count - 1), block b of the given group; v: their float accumulators, which it changes. */
+constexpr int32_t kMostFinished = 32;  // pixels of a tile
+
+/* Pixels (y, x) to (y, x + count - 1), at most kMostFinished, block b of the given group; v: their float accumulators, which it changes. */
 static inline void bf_finish_floats(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, vf* v) {
+  const int32_t blocks = args->shape.out_c / 16;
+  for (int32_t k = args->epilogue.copies - 1; k > 0; --k) {
+    vf copy[kMostFinished];
+    for (int32_t p = 0; p < count; ++p) copy[p] = v[p];
+    bf_finish_spot(args, bf_spot(args, y, x, count, b + k * blocks, group), copy);
+  }
   bf_finish_spot(args, bf_spot(args, y, x, count, b, group), v);
 }
 
-constexpr int32_t kMostFinished = 32;  // pixels of a tile of integers
-
-/* The same for up to kMostFinished integer accumulators: step 1 and thresholds on integers, then the floats if something needs them. */
-static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vi* d) {
+/* One copy of integer accumulators: step 1 and thresholds on integers, then the floats if something needs them. */
+static inline void bf_finish_copy(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vi* d) {
   const bf_epilogue* e = &args->epilogue;
   const BlockSpot at = bf_spot(args, y, x, count, b, group);
   if (e->out_i32)
@@ -129,6 +135,12 @@ static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x
   vf v[kMostFinished];
   for (int32_t p = 0; p < count; ++p) v[p] = vi_to_vf(d[p]);
   bf_finish_spot(args, at, v);
+}
+
+/* The same as bf_finish_floats, for integer accumulators. */
+static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vi* d) {
+  const int32_t blocks = args->shape.out_c / 16;
+  for (int32_t k = 0; k < args->epilogue.copies; ++k) bf_finish_copy(args, y, x, count, b + k * blocks, group, d);
 }
 
 #endif

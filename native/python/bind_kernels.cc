@@ -109,7 +109,7 @@ struct Call {
   const ConvKernel* kernel = nullptr;
   bf_conv_args args = {};
   std::vector<AlignedBuffer> keep;
-  int64_t lanes = 0, pixels = 0;
+  int64_t lanes = 0, blocks = 0, pixels = 0; /* lanes of the outputs; blocks of the weights */
 
   void add_input(const Array& input, const Format& in_format, const nb::dict& d);
   void add_bytes(const CodeFormat& format, int outside);
@@ -206,13 +206,14 @@ void Call::add_weights(const Array& weights, const Format& weight_format, const 
 void Call::add_epilogue(const nb::dict& d) {
   bf_epilogue& e = args.epilogue;
   const bf_conv_shape& s = args.shape;
-  e.mul = padded<float>(d, "mul", 1, s.out_c, lanes, keep);
+  const int64_t channels = static_cast<int64_t>(s.out_c) * e.copies;
+  e.mul = padded<float>(d, "mul", 1, channels, lanes, keep);
   if (e.mul) {
     if (!d.contains("table")) refuse("mul without table");
     const Array table = nb::cast<Array>(d["table"]);
     if (table.ndim() != 3) refuse("table must have the shape (row classes, column classes, out_c)");
     const int64_t classes = static_cast<int64_t>(table.shape(0) * table.shape(1));
-    e.table = padded<float>(d, "table", classes, s.out_c, lanes, keep);
+    e.table = padded<float>(d, "table", classes, channels, lanes, keep);
     e.col_classes = static_cast<int32_t>(table.shape(1));
     e.row_class = padded<int32_t>(d, "row_class", 1, s.out_h, s.out_h, keep);
     e.col_class = padded<int32_t>(d, "col_class", 1, s.out_w, s.out_w, keep);
@@ -221,42 +222,42 @@ void Call::add_epilogue(const nb::dict& d) {
     for (int x = 0; e.col_class && x < s.out_w; ++x)
       if (e.col_class[x] < 0 || e.col_class[x] >= e.col_classes) refuse("col_class is out of range");
   }
-  e.patch_mul = padded<float>(d, "patch_mul", 1, s.out_c, lanes, keep);
+  e.patch_mul = padded<float>(d, "patch_mul", 1, channels, lanes, keep);
   if (e.patch_mul && !e.patch_sums) refuse("patch_mul needs coded activations");
-  e.residual = padded<float>(d, "residual", pixels, s.out_c, lanes, keep);
+  e.residual = padded<float>(d, "residual", pixels, channels, lanes, keep);
   e.residual_stride = lanes;
   if (d.contains("neg")) e.activation = BF_ACT_TWO_SLOPE;
-  e.neg = padded<float>(d, "neg", 1, s.out_c, lanes, keep);
-  e.pos = padded<float>(d, "pos", 1, s.out_c, lanes, keep);
-  e.shift_in = padded<float>(d, "shift_in", 1, s.out_c, lanes, keep);
-  e.shift_out = padded<float>(d, "shift_out", 1, s.out_c, lanes, keep);
+  e.neg = padded<float>(d, "neg", 1, channels, lanes, keep);
+  e.pos = padded<float>(d, "pos", 1, channels, lanes, keep);
+  e.shift_in = padded<float>(d, "shift_in", 1, channels, lanes, keep);
+  e.shift_out = padded<float>(d, "shift_out", 1, channels, lanes, keep);
   if (e.activation == BF_ACT_TWO_SLOPE && !(e.pos && e.shift_in && e.shift_out)) refuse("neg, pos, shift_in and shift_out come together");
   if (d.contains("low") != d.contains("high")) refuse("low and high come together");
   if (d.contains("low")) e.activation = BF_ACT_CLAMP, e.low = nb::cast<float>(d["low"]), e.high = nb::cast<float>(d["high"]);
-  e.threshold_f32 = padded<float>(d, "threshold_f32", 1, s.out_c, lanes, keep);
-  e.threshold_i32 = padded<int32_t>(d, "threshold_i32", 1, s.out_c, lanes, keep);
+  e.threshold_f32 = padded<float>(d, "threshold_f32", 1, channels, lanes, keep);
+  e.threshold_i32 = padded<int32_t>(d, "threshold_i32", 1, channels, lanes, keep);
   if (e.threshold_i32 && kernel->family == Family::kConvF32) refuse("conv_f32 has no integer thresholds");
   e.ascending = padded<uint16_t>(d, "ascending", 1, lanes / 16, lanes / 16, keep);
   if (((e.threshold_f32 != nullptr) + (e.threshold_i32 != nullptr)) != (e.ascending != nullptr))
     refuse("one of the thresholds comes with ascending");
   if (!d.contains("levels_f32") && !d.contains("levels_i32")) return;
   const char* key = d.contains("levels_f32") ? "levels_f32" : "levels_i32";
-  e.level_count = static_cast<int32_t>(nb::cast<Array>(d[key]).size() / static_cast<size_t>(s.out_c));
+  e.level_count = static_cast<int32_t>(nb::cast<Array>(d[key]).size() / static_cast<size_t>(channels));
   if (e.level_count < 1 || e.level_count > 255) refuse("levels must have the shape (1 to 255, out_c)");
-  e.levels_f32 = padded<float>(d, "levels_f32", e.level_count, s.out_c, lanes, keep);
-  e.levels_i32 = padded<int32_t>(d, "levels_i32", e.level_count, s.out_c, lanes, keep);
+  e.levels_f32 = padded<float>(d, "levels_f32", e.level_count, channels, lanes, keep);
+  e.levels_i32 = padded<int32_t>(d, "levels_i32", e.level_count, channels, lanes, keep);
   if (e.levels_f32 && e.levels_i32) refuse("levels of one kind only");
   if (e.levels_i32 && kernel->family == Family::kConvF32) refuse("conv_f32 has no integer levels");
-  e.level_top = padded<int32_t>(d, "level_top", 1, s.out_c, lanes, keep);
+  e.level_top = padded<int32_t>(d, "level_top", 1, channels, lanes, keep);
 }
 
 void Call::run(int row_parts, int block_parts) const {
-  const int64_t steps = (lanes / 16 + kernel->block_step - 1) / kernel->block_step;
+  const int64_t steps = (blocks + kernel->block_step - 1) / kernel->block_step;
   for (int64_t r = 0; r < row_parts; ++r)
     for (int64_t b = 0; b < block_parts; ++b) {
       const int64_t y0 = r * args.shape.out_h / row_parts, y1 = (r + 1) * args.shape.out_h / row_parts;
       const int64_t b0 = b * steps / block_parts * kernel->block_step;
-      const int64_t b1 = std::min<int64_t>((b + 1) * steps / block_parts * kernel->block_step, lanes / 16);
+      const int64_t b1 = std::min<int64_t>((b + 1) * steps / block_parts * kernel->block_step, blocks);
       if (y0 < y1 && b0 < b1)
         kernel->run(&args, static_cast<int32_t>(y0), static_cast<int32_t>(y1), static_cast<int32_t>(b0), static_cast<int32_t>(b1));
     }
@@ -277,7 +278,11 @@ Call make_call(const std::string& name, const std::vector<int>& shape, const Arr
   call.args.shape = conv_shape(shape);
   if (const char* why = call.kernel->refuses(&call.args.shape)) refuse(name + " does not serve this shape: " + why);
   call.pixels = static_cast<int64_t>(call.args.shape.out_h) * call.args.shape.out_w;
-  call.lanes = static_cast<int64_t>(round_up(static_cast<size_t>(call.args.shape.out_c), 16));
+  const int copies = epilogue.contains("copies") ? nb::cast<int>(epilogue["copies"]) : 1;
+  if (copies < 1 || copies > 16 || (copies > 1 && (call.args.shape.out_c % 16 != 0 || call.args.shape.groups != 1))) refuse("copies");
+  call.args.epilogue.copies = copies;
+  call.blocks = (static_cast<int64_t>(call.args.shape.out_c) + 15) / 16;
+  call.lanes = static_cast<int64_t>(round_up(static_cast<size_t>(call.args.shape.out_c) * static_cast<size_t>(copies), 16));
   call.add_input(input, in_format, epilogue);
   call.add_weights(weights, weight_format, in_format);
   call.add_epilogue(epilogue);

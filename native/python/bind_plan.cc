@@ -85,7 +85,7 @@ int add_value(Plan& p, const std::string& kind, std::array<int, 3> hwc, int stri
 }
 
 Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tuple<int, int, int, int> weight_shape,
-               std::optional<Format> weight_format, std::optional<Format> x_format, Pair stride, Pair padding, Pair dilation, int groups, int x_zero,
+               std::optional<Format> weight_format, std::optional<Format> x_format, Pair stride, Pair padding, Pair dilation, int groups, int copies, int x_zero,
                int out_i32, int out_f32, int out_bits, int out_u8, int patch_sums, int residual, Maybe<float> mul, Maybe<float> table,
                Maybe<float> patch_mul, Maybe<int32_t> row_class, Maybe<int32_t> col_class, std::optional<std::pair<float, float>> clamp,
                Maybe<float> neg, Maybe<float> pos, Maybe<float> shift_in, Maybe<float> shift_out, Maybe<float> threshold_f32,
@@ -109,7 +109,7 @@ Names add_conv(Plan& p, const std::string& family, int x, AnyIn weights, std::tu
     s.weights.floats = static_cast<const float*>(weights.data());
   }
   if (x_format) s.x_format = format_of(*x_format);
-  s.x_zero = x_zero;
+  s.copies = copies, s.x_zero = x_zero;
   s.mul = array<float>(mul), s.table = array<float>(table), s.patch_mul = array<float>(patch_mul);
   s.row_class = array<int32_t>(row_class), s.col_class = array<int32_t>(col_class);
   s.neg = array<float>(neg), s.pos = array<float>(pos), s.shift_in = array<float>(shift_in), s.shift_out = array<float>(shift_out);
@@ -223,7 +223,7 @@ void bind_plan(nb::module_& m) {
            "x"_a, "out"_a, "factor"_a, "groups"_a, "crop"_a)
       .def("conv", &add_conv,
            "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
-           "dilation"_a, "groups"_a, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,
+           "dilation"_a, "groups"_a, "copies"_a = 1, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,
            "mul"_a = nb::none(), "table"_a = nb::none(), "patch_mul"_a = nb::none(), "row_class"_a = nb::none(), "col_class"_a = nb::none(),
            "clamp"_a = nb::none(), "neg"_a = nb::none(), "pos"_a = nb::none(), "shift_in"_a = nb::none(), "shift_out"_a = nb::none(),
            "threshold_f32"_a = nb::none(), "threshold_i32"_a = nb::none(), "levels_f32"_a = nb::none(), "levels_i32"_a = nb::none(),

@@ -71,6 +71,7 @@ class Plan:
         padding: Pair,
         dilation: Pair,
         groups: int,
+        copies: int = 1,
         x_zero: int = 0,
         out_i32: int = -1,
         out_f32: int = -1,

@@ -128,20 +128,24 @@ def copied(
 @pytest.mark.parametrize(
     "epilogue", [{}, {"mul": "e", "bias": "f"}, {"bias": "f", "patch_mul": "g", "weight_mul": "h", "tap_mul": "i"}], ids=str
 )
-def test_copies_of_channels_are_made_by_the_product(rng: np.random.Generator, coded: Coded | None, epilogue: dict[str, str]) -> None:
+@pytest.mark.parametrize(("channels", "times"), [(16, 3), (8, 4), (32, 2)])
+def test_copies_of_channels_are_made_by_the_product(
+    rng: np.random.Generator, coded: Coded | None, epilogue: dict[str, str], channels: int, times: int
+) -> None:
     if coded is None and "patch_mul" in epilogue:
         epilogue = {"bias": "f"}
-    weight = rng.choice((coded or Binary()).alphabet(), (8, 20, 3, 3))
-    graph, x = copied(rng, weight, coded, 3, **epilogue)
+    weight = rng.choice((coded or Binary()).alphabet(), (channels, 20, 3, 3))
+    graph, x = copied(rng, weight, coded, times, **epilogue)
     unit = products(graph)["c"]
     names = ["Concat", *(["Affine"] if coded and not epilogue else []), "Add", "TwoSlope", "Quantize"]
-    assert [type(n).__name__ for n in unit.absorbed] == names and unit.copies == 3
+    assert [type(n).__name__ for n in unit.absorbed] == names and unit.copies == times
     for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
         assert np.array_equal(got, want)
 
 
-def test_copies_that_cost_more_than_they_save_stay(rng: np.random.Generator) -> None:
-    graph, x = copied(rng, rng.choice([-1, 1], (20, 4, 3, 3)), Binary(), 2)
+@pytest.mark.parametrize(("channels", "times"), [(20, 2), (8, 3), (12, 4)])
+def test_copies_of_parts_of_blocks_stay(rng: np.random.Generator, channels: int, times: int) -> None:
+    graph, x = copied(rng, rng.choice([-1, 1], (channels, 4, 3, 3)), Binary(), times)
     assert products(graph)["c"].copies == 1
     for got, want in zip(bitfold.load(graph)(x), bitfold.interpret(graph, x), strict=True):
         assert np.array_equal(got, want)

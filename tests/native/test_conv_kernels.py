@@ -45,7 +45,7 @@ def check_against_scalar(
 
 def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray], name: str) -> None:
     what = f"{name}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
-    cout = case.shape[3]
+    cout = case.out_channels
     assert got.keys() == want.keys()
     if "i32" in want:
         differ = int((got["i32"][:, :cout] != want["i32"][:, :cout]).sum())
@@ -122,7 +122,7 @@ def check_against_numpy(rng: np.random.Generator, family: str, count: int, wante
         case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130, serves=wanted)
         got, want = case.run(core, SCALAR[family]), reference_outputs(case)
         what = f"case {number}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
-        cout = case.shape[3]
+        cout = case.out_channels
         if "i32" in got:
             assert np.array_equal(got["i32"][:, :cout], want["i32"]), f"accumulators differ; {what}"
             assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"

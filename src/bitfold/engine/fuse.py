@@ -12,9 +12,7 @@ from bitfold.ir import ops
 from bitfold.ir.encoding import Binary, Float
 from bitfold.ir.graph import Graph
 
-# A product whose channels are copied (a Concat of one value) repeats its weights instead, up to this many channels in all: tiles of 16 and 32
-# channels are mostly frame, and passes over the copies are saved. With 64 a RepBNN ResNet-20 was slower than with 32, by 12 %.
-COPIED_CHANNELS = 32
+BLOCK = 16  # channels: a product's epilogue can write whole blocks of them more than once, and parts of a block fill one by repetition
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,16 @@ def _until_addition(graph: Graph, product: ops.Node) -> list[tuple[ops.Node, str
 
 
 def copies(graph: Graph, node: ops.Node) -> int:
-    """How often a Concat takes the one value that it reads; 0 for any other node, and for more channels than are worth repeating."""
+    """How often a Concat takes the one value that it reads; 0 for any other node, and where copies do not fill whole blocks."""
     if not isinstance(node, ops.Concat) or len(set(node.xs)) != 1:
         return 0
-    return len(node.xs) if graph.types[node.output].shape[0] <= COPIED_CHANNELS else 0
+    channels, times = graph.types[node.xs[0]].shape[0], len(node.xs)
+    return times if times % repeated_weights(channels, times) == 0 and channels * repeated_weights(channels, times) % BLOCK == 0 else 0
+
+
+def repeated_weights(channels: int, times: int) -> int:
+    """How many of the copies are made by repeated weights, so that they fill a block; the epilogue makes the others."""
+    return 1 if times == 1 else max(1, BLOCK // channels)
 
 
 class _Fuser:

@@ -9,7 +9,7 @@ import numpy as np
 from bitfold import _core
 from bitfold.engine.cost import DISTANCE, Choice, Shape, choose, code_format, serving
 from bitfold.engine.forced import Forced
-from bitfold.engine.fuse import Product
+from bitfold.engine.fuse import Product, repeated_weights
 from bitfold.engine.step import Buffer, Ids, Names, Slot, Step, hwc
 from bitfold.ir import ops
 from bitfold.ir.arithmetic import rounded_table
@@ -102,9 +102,11 @@ def _shape_arguments(graph: Graph, product: Product, choice: Choice) -> dict[str
     node = product.node
     conv, constant, shape = as_conv(node), graph.constants[node.weight], weight_shape(graph, node)
     coded, x = constant.type.element, graph.types[node.x].element
+    repeats = repeated_weights(shape[0], product.copies)
     return {
-        "weights": np.require(_copied(constant, product.copies), requirements=["C", "A"]).reshape(-1),
-        "weight_shape": (product.copies * shape[0], *shape[1:]),
+        "weights": np.require(_repeated(constant, repeats), requirements=["C", "A"]).reshape(-1),
+        "weight_shape": (repeats * shape[0], *shape[1:]),
+        "copies": product.copies // repeats,
         "weight_format": code_format(coded) if isinstance(coded, Coded) else None,
         "x_format": code_format(x) if isinstance(x, Coded) and choice.form in ("bits", "u8") else None,
         "x_zero": x.zero_point if isinstance(x, Uniform) and node.metric == ops.DISTANCE else 0,
@@ -120,7 +122,7 @@ def codes_form(quantize: ops.Quantize) -> str:
     return "bits" if isinstance(quantize.encoding, Binary) else "u8"
 
 
-def _copied(weight: Constant, times: int) -> np.ndarray:
+def _repeated(weight: Constant, times: int) -> np.ndarray:
     """Stored weights with ``times`` copies of the output channels."""
     axis = 1 if isinstance(weight.type.element, Coded) else 0  # behind the bit planes
     return weight.data if times == 1 else np.concatenate([weight.data] * times, axis=axis)
