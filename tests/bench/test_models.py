@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bitfold.bench import models, peers
-from bitfold.bench.models import Entry, float_entry, input_shape, low_bit_entry, peer_entry, pictures, untrained
+from bitfold.bench.models import Entry, bytes_entry, float_entry, input_shape, low_bit_entry, peer_entry, pictures, untrained
 from bitfold.bench.peers._base import Prepared, Subject
 from bitfold.errors import ConfigError
 
@@ -11,7 +11,8 @@ from bitfold.errors import ConfigError
 @pytest.mark.slow
 def test_every_contestant_of_the_digits_network_has_a_time_or_a_reason():
     made = models.run(["digits_cnn"], repeats=5)
-    assert [row.contestant for row in made] == ["bitfold bireal", "bitfold float32", *peers.names()]
+    stems = [f"bitfold bireal, bytes, {bits}-bit stem" for bits in models.STEM_BITS]
+    assert [row.contestant for row in made] == ["bitfold bireal", *stems, "bitfold float32", *peers.names()]
     for row in made:
         assert (row.timing is None) == (row.reason is not None), row
     mine = {row.contestant: row for row in made}
@@ -66,6 +67,18 @@ def test_the_engines_entries_check_themselves(rng):
     assert float_entry(twin, x, want, threads=1).call is not None
     assert "wrong result" in str(float_entry(twin, x, want + 1, threads=1).reason)
     assert low_bit_entry(untrained("digits_cnn", "bireal"), x, 1, "low").details["accumulators_differ"] == 0
+
+
+def test_bytes_are_the_same_pictures_and_a_first_layer_that_cannot_take_them_is_a_reason(rng):
+    x = pictures(rng, 2, input_shape("digits_cnn"))
+    assert bytes_entry(untrained("digits_cnn", "bireal"), x, 1, "bytes", 8).details["accumulators_differ"] == 0
+    twin = untrained("digits_cnn")
+    entry = bytes_entry(twin, x, 1, "bytes", 16)
+    assert entry.call is not None
+    assert np.abs(entry.call() - twin(torch.from_numpy(x)).detach().numpy()).max() < 0.1 * np.abs(entry.call()).max()
+    relu = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(1, 4, 3)).eval()
+    refused = bytes_entry(relu, x, 1, "bytes", 8)
+    assert refused.call is None and "export" in str(refused.reason).lower()
 
 
 def test_untrained_networks_repeat_and_keep_momentum():

@@ -1,5 +1,6 @@
 """Whole networks: bitfold's engine on the low-bit network against every peer on its float twin, one run, all in turn.
 
+The low-bit network runs three times: on float pictures, and on pictures as bytes with an integer first layer of 16 and of 8 bits.
 Weights are untrained: latency does not depend on their values, and every row says so.
 """
 
@@ -21,9 +22,12 @@ from bitfold.bench.peers._base import Subject
 from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
 from bitfold.bench.timing import compare
+from bitfold.errors import ExportError
 from bitfold.ir.graph import Graph
 
 DEFAULT = ("resnet18_imagenet", "vgg_small", "resnet20")
+STEM_BITS = (16, 8)  # of the first layer's weights, where the pictures are bytes
+MEAN, STD = 0.5, 0.125  # of the bytes: random pictures within -4 and 4 are not cut off
 CALIBRATION = 8  # inputs from which int8 peers take their ranges
 
 
@@ -46,7 +50,7 @@ def run(
     repeats: int = 50,
     say: Callable[[str], None] = lambda words: None,
 ) -> list[Row]:
-    """Rows of every model: the low-bit network and the float twin in the engine, and the float twin in each peer (default: all).
+    """Rows of every model: the low-bit network (also on bytes) and the float twin in the engine, and the twin in each peer (default: all).
 
     A peer that is missing, fails or answers wrongly has a row with its reason and no time.
     """
@@ -92,7 +96,9 @@ def _entries(
     subject = Subject(twin, x, calibration, threads, folder, graph)
     with torch.inference_mode():
         want = twin(torch.from_numpy(x)).numpy()
-    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}", graph), float_entry(twin, x, want, threads)]
+    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}", graph)]
+    entries += [bytes_entry(low_bit, x, threads, f"bitfold {method}, bytes, {bits}-bit stem", bits) for bits in STEM_BITS]
+    entries.append(float_entry(twin, x, want, threads))
     for peer in chosen:
         say(f"{name}: preparing {peer}")
         entries.append(peer_entry(peer, subject, want))
@@ -102,12 +108,22 @@ def _entries(
 def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, graph: Graph | None = None) -> Entry:
     """The engine on the low-bit network, exported unless ``graph`` is given; ``verify`` must find no accumulator that differs."""
     graph = bitfold.export(model, torch.from_numpy(x)) if graph is None else graph
-    result = bitfold.verify(model, graph, torch.from_numpy(x[:1]))
+    result = bitfold.verify(model, graph, torch.from_numpy(x), threads=threads)
     details = {"precision": "low-bit", "size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
     if not result.ok:
         return Entry(name, None, f"wrong result: {result}", details)
     net = bitfold.load(graph, threads=threads)
     return Entry(name, lambda: net(x), details={**details, "isa": "/".join(sorted({k.isa for k in net.kernels}))})
+
+
+def bytes_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, bits: int) -> Entry:
+    """The engine on the low-bit network that takes the pictures ``x`` as bytes and has weights of so many bits in its first layer."""
+    try:
+        graph = bitfold.export(model, torch.from_numpy(x), input="uint8", mean=MEAN, std=STD, stem_bits=bits)
+    except ExportError as error:  # a first layer that is not float, or sums beyond int32
+        return Entry(name, None, str(error))
+    pixels = np.clip(np.rint(255 * (x * STD + MEAN)), 0, 255).astype(np.uint8)
+    return low_bit_entry(model, pixels, threads, name, graph)
 
 
 def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int) -> Entry:
