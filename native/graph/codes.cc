@@ -1,5 +1,7 @@
 /* Steps that make codes or change how they are held. */
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "graph/plan.h"
 
@@ -29,6 +31,26 @@ std::shared_ptr<AlignedBuffer> copied(Array<T> a) {
   return buffer;
 }
 
+/* The greatest number below t; t itself if there is none. */
+float below(float t) { return std::nextafter(t, -std::numeric_limits<float>::infinity()); }
+int32_t below(int32_t t) { return t > std::numeric_limits<int32_t>::min() ? t - 1 : t; }
+
+/* The lines of bf_quantize_args, or none: through the ends of each row, whose thresholds must all be near. What rises with x needs looking
+ * at only where the number of thresholds changes. */
+template <typename T>
+std::vector<float> lines_near(Array<T> thresholds, int count) {
+  std::vector<float> lines;
+  for (const T* t = thresholds.data; count >= BF_COUNT_LEVELS && t < thresholds.data + thresholds.size; t += count) {
+    const double step = (static_cast<double>(t[count - 1]) - static_cast<double>(t[0])) / (count - 1);
+    const float line[2] = {static_cast<float>(1 / step), static_cast<float>(1 - static_cast<double>(t[0]) / step)};
+    if (!(line[0] > 0) || !std::isfinite(line[0]) || !std::isfinite(line[1])) return {};
+    for (int k = 0; k < count; ++k)
+      if (bf_near_level(static_cast<float>(t[k]), line, count) < k || bf_near_level(static_cast<float>(below(t[k])), line, count) > k + 1) return {};
+    lines.insert(lines.end(), line, line + 2);
+  }
+  return lines;
+}
+
 }  // namespace
 
 KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Array<float> f32, Array<int32_t> i32,
@@ -56,6 +78,7 @@ KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Ar
   }
   disjoint(out, x, false, "Quantize");
   auto thresholds = from_int ? arrange_thresholds(i32, x.c, levels, per_channel) : arrange_thresholds(f32, x.c, levels, per_channel);
+  const std::vector<float> lines = from_int ? lines_near(i32, levels - 1) : lines_near(f32, levels - 1);
   auto falling = copied(descending);
   auto codes = copied(alphabet);
   for (size_t i = 0; i < alphabet.size; ++i) codes->as<int16_t>()[i] = static_cast<int16_t>(alphabet.data[i] - base);
@@ -64,7 +87,7 @@ KernelName Plan::quantize(int x_id, int out_id, int levels, bool per_channel, Ar
   const std::string name = std::string("quantize_") + kind_name(x.kind) + "_" + (out.kind == Kind::kBits ? "planes" : kind_name(out.kind));
   return push(name.c_str(), make_step([=](const Frame& f) {
     const bf_quantize_args q{x.c, x.stride, levels, per_channel ? 1 : 0, thresholds->data(), has_falling ? falling->data() : nullptr,
-                             in_steps ? nullptr : codes->as<int16_t>(), codes->as<int16_t>()[0]};
+                             in_steps ? nullptr : codes->as<int16_t>(), codes->as<int16_t>()[0], lines.empty() ? nullptr : lines.data()};
     const double work = static_cast<double>(f.images) * x.pixels() * x.c;
     f.parallel(f.images * x.pixels(), work, [&](int b, int e) {
       if (out.kind == Kind::kBits) {

@@ -158,6 +158,44 @@ def test_quantize_counts_thresholds(rng: np.random.Generator, encoding: Any) -> 
     assert_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x), str(encoding))
 
 
+def off_the_line(rng: np.random.Generator, rows: int, count: int, jitter: float) -> np.ndarray:
+    """Up to ``jitter`` steps for each threshold but the first and the last, all in one direction."""
+    noise = jitter * rng.random((rows, count))
+    noise[:, [0, -1]] = 0
+    return noise
+
+
+@pytest.mark.parametrize("rows", [1, 35])
+@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.2, -1.2, 3.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_quantize_many_levels_near_a_line(rng: np.random.Generator, rows: int, jitter: float, scale: float) -> None:
+    """Rows on a line, near it and not: values on every threshold and the numbers next to it, in channels of any offset."""
+    channels, count = 35, 255
+    steps = np.arange(count) + off_the_line(rng, rows, count, jitter) + rng.choice([-127, 0, 1e4], (rows, 1))
+    t = np.sort(steps * scale, axis=1).astype(np.float32)
+    ends = np.broadcast_to(np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32), (rows, 5))
+    x = np.concatenate([t, np.nextafter(t, np.float32(-np.inf)), np.nextafter(t, np.float32(np.inf)), ends], axis=1)
+    node = ops.Quantize(name="q", output="y", x="x0", thresholds="t", encoding=Uniform(8, signed=True))
+    graph = single(node, {"t": Constant.from_array(t)}, TensorType((channels,), Float()))
+    batch = np.ascontiguousarray(np.broadcast_to(x, (channels, x.shape[1])).T)
+    assert_equal(bitfold.load(graph)(batch), bitfold.interpret(graph, batch), f"jitter {jitter}")
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.2, -1.2, 3.0])
+def test_quantize_integers_to_many_levels(rng: np.random.Generator, jitter: float) -> None:
+    """The same for the sums of a product, here the codes themselves."""
+    channels, count = 35, 255
+    t = np.sort(np.rint((np.arange(-127, 128) + off_the_line(rng, channels, count, jitter)) * 40), axis=1).astype(np.int32)
+    nodes = (
+        ops.Conv(name="c", output="d", x="x", weight="w", groups=channels),
+        ops.Quantize(name="q", output="y", x="d", thresholds="t", encoding=Uniform(8, signed=True)),
+    )
+    constants = {"w": Constant.from_codes(np.ones((channels, 1, 1, 1), np.int16), Binary()), "t": Constant.from_array(t)}
+    graph = Graph({"x": TensorType((channels, 1, 1), Uniform(16, signed=True))}, nodes, ("y",), constants)
+    x = np.concatenate([t, t - 1, t + 1, np.broadcast_to([-(2**15), 2**15 - 1], (channels, 2))], axis=1).T[..., None, None].astype(np.int16)
+    assert_equal(bitfold.load(graph)(x), bitfold.interpret(graph, x), f"jitter {jitter}")
+
+
 def test_non_finite_values_are_computed_with(rng: np.random.Generator) -> None:
     graph = binary_resnet18(rng, size=32, classes=10)
     x = rng.standard_normal((1, 3, 32, 32)).astype(np.float32)

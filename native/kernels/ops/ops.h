@@ -32,8 +32,16 @@ typedef struct {
   const uint8_t* descending; /* [c], 1 where entries count from the top; NULL: nowhere */
   const int16_t* alphabet;   /* [levels] codes (less the base of the bytes) in rising order, for i16 and u8 output; NULL: first + entry */
   int first;
+  const float* lines; /* of more levels: [row][2], slope and height of the row's bf_near_level; NULL: no line is near every threshold */
 } bf_quantize_args;
-#define BF_COUNT_LEVELS 16 /* up to here thresholds are counted side by side; above, found by binary search (the same number) */
+#define BF_COUNT_LEVELS 16 /* up to here thresholds are counted side by side; above, found from a line or by binary search (the same number) */
+
+/* A guess, 1 to count - 1, that rises with x; NaN gives 1. A line is near a row of `count` thresholds if every x reaches the row's first
+ * guess - 1 and none behind the next two, so that these two comparisons make the number exact. */
+static inline int bf_near_level(float x, const float* line, int count) {
+  const float most = (float)(count - 1), height = __builtin_fmaf(x, line[0], line[1]), above = height > 1.0f ? height : 1.0f;
+  return (int)(above < most ? above : most);
+}
 
 typedef struct {
   int h, w, c, in_stride;        /* one image */

@@ -200,6 +200,22 @@ typedef int32_t vector_i32 __attribute__((vector_size(32), aligned(4), may_alias
         *(vector_i32*)(to + 8) = c1;                                                                                     \
         if (n - i0 < 16) memcpy(e + i0, counts, (size_t)(n - i0) * 4);                                                   \
       }                                                                                                                  \
+    } else if (q->lines && q->per_channel) {                                                                             \
+      for (int i = 0; i < n; ++i) {                                                                                      \
+        const int near = bf_near_level((float)x[i], q->lines + 2 * (c0 + i), count);                                     \
+        const T* t = (const T*)q->thresholds + (size_t)(c0 + i) * count + near;                                          \
+        e[i] = (uint32_t)(near - 1 + (x[i] >= t[-1]) + (x[i] >= t[0]));                                                  \
+      }                                                                                                                  \
+    } else if (q->lines) { /* steps of 32, so that all but the middle one are vectors */                                 \
+      const T *t = (const T*)q->thresholds, *v = x;                                                                      \
+      T padded[32] = {0}, low[32], high[32];                                                                             \
+      int32_t near[32];                                                                                                  \
+      uint32_t counts[32];                                                                                               \
+      if (n < 32) v = (const T*)memcpy(padded, x, (size_t)n * sizeof(T));                                                \
+      for (int i = 0; i < 32; ++i) near[i] = bf_near_level((float)v[i], q->lines, count);                                \
+      for (int i = 0; i < 32; ++i) low[i] = t[near[i] - 1], high[i] = t[near[i]];                                        \
+      for (int i = 0; i < 32; ++i) counts[i] = (uint32_t)(near[i] - 1 + (v[i] >= low[i]) + (v[i] >= high[i]));           \
+      memcpy(e, counts, (size_t)n * 4);                                                                                  \
     } else {                                                                                                             \
       for (int i = 0; i < n; ++i) e[i] = 0;                                                                              \
       /* The number lies in e[i] .. e[i] + left; rows rise: t[k] <= x holds for a prefix; NaN gives 0. No branches: all i side by side. */ \
