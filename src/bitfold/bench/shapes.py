@@ -86,7 +86,12 @@ SHAPES = (
     Shape("float 7x7/2 3x224x224 to 64", 3, 64, 224, 7, stride=2, weight="float", act="float"),
     Shape("float 3x3 64x56x56", 64, 64, 56, 3, weight="float", act="float"),
     Shape("float 3x3 256x14x14", 256, 256, 14, 3, weight="float", act="float"),
+    Shape("float 3x3/2 3x224x224 to 32", 3, 32, 224, 3, stride=2, weight="float", act="float"),
+    Shape("float 1x1 64x28x28 to 128", 64, 128, 28, 1, weight="float", act="float"),
+    Shape("float depthwise 3x3 128x56x56", 128, 128, 56, 3, weight="float", act="float", groups=128),
     Shape("float depthwise 3x3 256x14x14", 256, 256, 14, 3, weight="float", act="float", groups=256),
+    Shape("float depthwise 5x5 256x28x28", 256, 256, 28, 5, weight="float", act="float", groups=256),
+    Shape("float depthwise 3x3/2 256x28x28", 256, 256, 28, 3, stride=2, weight="float", act="float", groups=256),
     Shape("float linear 512x1000", 512, 1000, 1, 0, weight="float", act="float"),
 )
 
