@@ -126,6 +126,14 @@ def single(node: ops.Node, constants: dict[str, Constant] | None = None, *inputs
     return Graph({f"x{i}": t for i, t in enumerate(inputs)}, (node,), (node.output,), constants or {})
 
 
+@pytest.mark.parametrize("shape", [(8, 2, 4), (16, 3, 3), (19, 5, 5), (33, 1, 7), (7, 9, 8), (40, 13, 11)], ids=str)
+def test_floats_are_turned_around_at_the_doors(rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
+    """Whole squares of eight channels and pixels, and what is left of them on both sides."""
+    graph = single(ops.Abs(name="a", output="y", x="x0"), {}, TensorType(shape, Float()))
+    x = rng.standard_normal((2, *shape)).astype(np.float32)
+    assert_equal(bitfold.load(graph)(x), np.abs(x), str(shape))
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
 @pytest.mark.parametrize("shape", [(33, 5, 4), (1, 1, 1), (7, 3, 1)], ids=str)
 def test_moving_codes(rng: np.random.Generator, encoding: Any, shape: tuple[int, int, int]) -> None:

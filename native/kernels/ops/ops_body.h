@@ -14,6 +14,8 @@
 
 /* ---------------------------------------------------------------- layout */
 
+#include "kernels/ops/transpose.h"
+
 /* FROM in NCHW to TO in NHWC and back. Blocks of pixels keep both sides in the first cache; pictures of 3 channels go in one pass. */
 #define BF_TO_NHWC(NAME, FROM, TO)                                                                                \
   static void NAME(const FROM* BF_RESTRICT in, TO* BF_RESTRICT out, int c, int pixels, int stride) {              \
@@ -61,14 +63,16 @@ BF_TO_NCHW(to_nchw_8, uint8_t, uint8_t)
 BF_TO_NCHW(to_nchw_16_8, uint16_t, uint8_t)
 
 static void nchw_to_nhwc(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int out_stride) {
-  if (out_bytes == 4) to_nhwc_32((const uint32_t*)in, (uint32_t*)out, c, pixels, out_stride);
+  if (out_bytes == 4 && c >= 8 && pixels >= 8) transpose_32((const uint32_t*)in, (size_t)pixels, (uint32_t*)out, (size_t)out_stride, c, pixels);
+  else if (out_bytes == 4) to_nhwc_32((const uint32_t*)in, (uint32_t*)out, c, pixels, out_stride);
   else if (out_bytes == 1) to_nhwc_8((const uint8_t*)in, (uint8_t*)out, c, pixels, out_stride);
   else if (in_bytes == 1) to_nhwc_8_16((const uint8_t*)in, (uint16_t*)out, c, pixels, out_stride);
   else to_nhwc_16((const uint16_t*)in, (uint16_t*)out, c, pixels, out_stride);
 }
 
 static void nhwc_to_nchw(const void* in, int in_bytes, void* out, int out_bytes, int c, int pixels, int in_stride) {
-  if (in_bytes == 4) to_nchw_32((const uint32_t*)in, (uint32_t*)out, c, pixels, in_stride);
+  if (in_bytes == 4 && pixels >= 8) transpose_32((const uint32_t*)in, (size_t)in_stride, (uint32_t*)out, (size_t)pixels, pixels, c);
+  else if (in_bytes == 4) to_nchw_32((const uint32_t*)in, (uint32_t*)out, c, pixels, in_stride);
   else if (in_bytes == 1) to_nchw_8((const uint8_t*)in, (uint8_t*)out, c, pixels, in_stride);
   else if (out_bytes == 1) to_nchw_16_8((const uint16_t*)in, (uint8_t*)out, c, pixels, in_stride);
   else to_nchw_16((const uint16_t*)in, (uint16_t*)out, c, pixels, in_stride);
