@@ -12,7 +12,12 @@ from bitfold.errors import ConfigError
 def test_every_contestant_of_the_digits_network_has_a_time_or_a_reason():
     made = models.run(["digits_cnn"], repeats=5)
     stems = [f"bitfold bireal, bytes, {bits}-bit stem" for bits in models.STEM_BITS]
-    assert [row.contestant for row in made] == ["bitfold bireal", *stems, "bitfold float32", *peers.names()]
+    assert [row.contestant for row in made] == [
+        "bitfold bireal",
+        *stems,
+        "bitfold float32",
+        *(p for p in peers.names() if p != "onnxruntime_2bit"),
+    ]
     for row in made:
         assert (row.timing is None) == (row.reason is not None), row
     mine = {row.contestant: row for row in made}

@@ -11,11 +11,13 @@ from bitfold.bench import peers
 from bitfold.bench.check import check
 from bitfold.bench.peers import pytorch
 from bitfold.bench.peers._base import Subject, missing, no_telemetry
+from bitfold.bench.shapes import Shape, build
 from bitfold.errors import ConfigError, ExportError
 from bitfold.layers.quant import QuantConv2d
 from bitfold.quantizers.sign import Sign
 
 LOW_BIT = [name for name in peers.names() if peers.get(name).PRECISION == "low-bit"]
+BINARY = [name for name in LOW_BIT if peers.serves(name, "binary", "binary")]
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def low_bit(subject, tmp_path) -> Subject:
     return Subject(subject.model, x, (), threads=1, folder=tmp_path, graph=bitfold.export(model, torch.from_numpy(x)))
 
 
-@pytest.mark.parametrize("name", LOW_BIT)
+@pytest.mark.parametrize("name", BINARY)
 def test_low_bit_peer_gives_the_graphs_answer(name, low_bit):
     peer = peers.get(name)
     reason = peer.available()
@@ -111,3 +113,33 @@ def test_openvinos_binary_convolution_takes_what_it_computes_rightly(low_bit):
         peer.prepare(replace(low_bit, x=x, graph=graph))
     with pytest.raises(ExportError, match="a float network alone"):
         peer.prepare(replace(low_bit, graph=None))
+
+
+@pytest.mark.parametrize("weight", ["2 bit", "ternary"])
+def test_matmulnbits_is_the_layer_of_the_graph(weight, subject):
+    peer = peers.get("onnxruntime_2bit")
+    if peer.available() is not None:
+        pytest.skip(peer.available())
+    case = build(Shape("a block that is not full", 300, 12, 1, 0, weight=weight, act="8 bit", batch=5))
+    x = np.clip(case.x, -1.95, 1.95)  # beyond 2 the graph's quantiser cuts off
+    try:
+        prepared = peer.prepare(replace(subject, x=x, graph=case.graph))
+    except Exception as error:
+        if "bits" in str(error):
+            pytest.skip(f"this ONNX Runtime has no 2-bit weights: {error}")
+        raise
+    want = bitfold.interpret(case.graph, x)
+    result = check(prepared.call(), want, "low-bit")
+    assert result.problem is None and result.max_difference < 0.02, result
+
+
+def test_matmulnbits_refuses_what_it_cannot_hold(low_bit):
+    peer = peers.get("onnxruntime_2bit")
+    with pytest.raises(ExportError, match="allowed: Quantize, Linear"):
+        peer.prepare(low_bit)
+    four = build(Shape("four bits", 64, 8, 1, 0, weight="4 bit", act="8 bit"))
+    with pytest.raises(ExportError, match="allowed: codes from -2 to 1"):
+        peer.prepare(replace(low_bit, x=four.x, graph=four.graph))
+    acts = build(Shape("two bits", 64, 8, 1, 0, weight="2 bit", act="2 bit"))
+    with pytest.raises(ExportError, match="allowed: 8 bits"):
+        peer.prepare(replace(low_bit, x=acts.x, graph=acts.graph))

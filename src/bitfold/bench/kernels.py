@@ -1,7 +1,7 @@
 """Layers alone: blocks of a binary ImageNet ResNet-18, every pair of encodings on one shape, stems and linear layers.
 
 Every contestant runs the whole call, doors included, in turn: bitfold on the low-bit graph, float and int8 peers on the float twin,
-binary peers on the graph. Results are checked first: bitfold against the NumPy interpreter, peers against PyTorch or bitfold. Rows of
+low-bit peers on the graph. Results are checked first: bitfold against the NumPy interpreter, peers against PyTorch or bitfold. Rows of
 bitfold also hold the rate of the kernel alone, from the engine's profile, and the measured ceiling that it stands under.
 """
 
@@ -103,13 +103,8 @@ def _subject(
 
 
 def _suited(wanted: Sequence[str], shape: Shape) -> list[str]:
-    """A low-bit peer runs what is binary; every other peer runs the float twin of anything, but for the L1 distance, which none has."""
-    found = []
-    for name in wanted:
-        low_bit = peers.get(name).PRECISION == "low-bit"
-        if shape.metric == "product" and (not low_bit or (shape.weight, shape.act) == ("binary", "binary")):
-            found.append(name)
-    return found
+    """A low-bit peer runs its own encodings; every other peer runs the float twin of anything, but for the L1 distance, which none has."""
+    return [name for name in wanted if shape.metric == "product" and peers.serves(name, shape.weight, shape.act)]
 
 
 def _kernel(net: Engine, x: np.ndarray, found: Peaks | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def run(
 
     A peer that is missing, fails or answers wrongly has a row with its reason and no time.
     """
-    chosen = list(peer_names) if peer_names is not None else peers.names()
+    chosen = list(peer_names) if peer_names is not None else [name for name in peers.names() if peers.serves(name, "binary", "binary")]
     for name in chosen:
         peers.get(name)  # an unknown peer is refused before the work begins
     stamp = rows.stamp()

@@ -19,6 +19,7 @@ from bitfold.ir.encoding import Binary, Float
 from bitfold.ir.graph import Graph
 
 PRECISION = "low-bit"
+PAIRS = (("binary", "binary"),)
 
 
 def available() -> str | None:
