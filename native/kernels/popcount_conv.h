@@ -105,7 +105,7 @@ struct Direct {
   static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 31) / 32 * 4; }  // of a tap, plane and output channel
   static int32_t most_blocks(const bf_conv_args*) { return kBlocks; }                          // of a tile
   static int32_t most_pixels(const bf_conv_args*, int32_t) { return kPixels; }                 // of a tile of so many blocks
-  void begin_row(const Tile&, int32_t) {}                                                      // before the tiles of a row of so many pixels
+  void begin_row(const bf_conv_args*, const Tile&) {}                                          // before the tiles of an output row
 };
 
 /* Binary x binary, one pass of popcount(a xor w); D as in conv_b1.h. */
@@ -179,7 +179,7 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
       t.begin = rows.begin;
       t.rows = rows.begin < rows.end ? rows.end - rows.begin : 0;
       t.column = -s->pad_w;
-      product.begin_row(t, s->out_w);
+      product.begin_row(args, t);
       for (int32_t tile = 0, x = 0, count; tile < tiles; ++tile, x += count) {
         count = pixels + (tile < wider);
         t.column = x * s->stride_w - s->pad_w;

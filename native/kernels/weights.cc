@@ -199,7 +199,8 @@ void pack_nibbles(const StoredWeights& w, uint8_t* out) {
         row = reader.row(plane + 1, o);
       }
       uint8_t* to = out + (o / 32 * planes + plane) * n.taps * n.words * 128 + o % 32;
-      for (int64_t tap = 0; tap < n.taps; ++tap, to += digit * n.words * 128)
+      for (int64_t place = 0; place < n.taps; ++place, to += digit * n.words * 128) {
+        const int64_t tap = place % w.kernel_h * w.kernel_w + place / w.kernel_h;
         for (int64_t i = 0; i < n.bytes; ++i) {
           const int64_t at = tap * n.bytes + i;
           if (digit == 1) {
@@ -210,6 +211,7 @@ void pack_nibbles(const StoredWeights& w, uint8_t* out) {
           to[2 * i * 32] = static_cast<uint8_t>(fields);
           to[(2 * i + 1) * 32] = static_cast<uint8_t>(fields >> 8);
         }
+      }
     }
 }
 

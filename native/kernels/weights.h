@@ -5,7 +5,7 @@
  *
  *   WORDS          uint32 [block][plane][tap][word][16]
  *   BYTES          uint8  [pair of blocks][plane][tap column][tap row][ceil(Cg / 8)][32]: one byte (8 input channels) of 32 output channels
- *   NIBBLES        uint8 [pair of blocks][digit][tap][...][32]: half a byte is 4 channels of a digit of one plane, or 2 channels of a digit
+ *   NIBBLES        uint8 [pair of blocks][digit][tap column][tap row][...][32]: half a byte is 4 channels of a digit of one plane, or 2 channels of a digit
  *                  of two (bits: channel 0 low, channel 0 high, channel 1 low, channel 1 high); with digits as bf_digit_planes cuts them
  *   I8             int8   [block][tap][ceil(Cg / 4)][16][4]
  *   I16            int16  [block][tap][ceil(Cg / 2)][16][2]

@@ -14,9 +14,11 @@
 #define BITFOLD_KERNELS_CONV_B1_TILES_AVX2_H_
 
 #include "kernels/conv_b1/row_avx2.h"
-#include "kernels/conv_b1/stage_avx2.h"
+#include "kernels/stage_avx2.h"
 
 namespace {
+
+constexpr int kRowShift = 5;  // a row of the table has 32 bytes
 
 struct XorTable {
   uint8_t row[256][1 << kRowShift];
@@ -36,39 +38,46 @@ constexpr XorTable make_table() {
 
 alignas(64) constexpr XorTable kXorTable = make_table();
 
-/* What P pixels have staged: `runs` runs of `steps` bytes. */
-struct Patches {
-  const uint16_t* first;  // of pixel 0: where the rows of its bytes begin in the table
-  int64_t pixel, run;     // from pixel to pixel, from run to run, in bytes of memory
-  int64_t weight_run;     // from run to run
-  int32_t runs, steps;
-  int32_t all;  // pairs that are counted
+/* Every byte becomes the place of its row. kWidth: 2, 4 or 8 bytes a tap, or 0 for another number of fours, -1 for any number. */
+template <int kWidth>
+struct StageBytes {
+  static constexpr bool kExact = kWidth >= 0;
+  int64_t width;
+
+  void operator()(const uint8_t* from, uint16_t* to) const {
+    const auto places = [](__m128i b) { return _mm_slli_epi16(_mm_cvtepu8_epi16(b), kRowShift); };
+    if (kWidth == 2) return _mm_storeu_si32(to, places(_mm_loadu_si32(from)));
+    if (kWidth == 4) return _mm_storel_epi64((__m128i*)to, places(_mm_loadu_si32(from)));
+    if (kWidth == 8) return _mm_storeu_si128((__m128i*)to, places(_mm_loadl_epi64((const __m128i*)from)));
+    int64_t k = 0;
+    for (; k + 16 <= width; k += 16) {
+      const __m256i words = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)(from + k)));
+      _mm256_storeu_si256((__m256i*)(to + k), _mm256_slli_epi16(words, kRowShift));
+    }
+    for (; k < width; k += 4) _mm_storel_epi64((__m128i*)(to + k), places(_mm_loadu_si32(from + k)));
+  }
 };
 
-/* Where P pixels read their next byte. Two address registers serve six pixels. */
-template <int P>
-struct Places {
-  const char* base[(P + 2) / 3];
-  int64_t pixel;
-};
-
-template <int P>
-BF_INLINE Places<P> places_of(const Patches& a, int32_t run) {
-  Places<P> places;
-  places.pixel = a.pixel;
-  for (int i = 0; i < (P + 2) / 3; ++i) places.base[i] = (const char*)a.first + run * a.run + 3 * i * a.pixel;
-  return places;
+template <typename Use>
+BF_INLINE void with_stage_bytes(int64_t width, const Use& use) {
+  if (width == 2) use(StageBytes<2>{width});
+  else if (width == 4) use(StageBytes<4>{width});
+  else if (width == 8) use(StageBytes<8>{width});
+  else if (width % 4 == 0) use(StageBytes<0>{width});
+  else use(StageBytes<-1>{width});
 }
+
+/* The patches of a tile and the weights they meet. */
+struct Operands {
+  Patches patches;
+  const uint8_t* weights;
+  int64_t weight_run, pair_bytes;  // from run to run, from 32 output channels to the next
+  int32_t all;                     // pairs that are counted
+};
 
 template <int P>
 BF_INLINE const uint8_t* row_of(const Places<P>& a, int p) {
-  return kXorTable.row[0] + *(const uint16_t*)(a.base[p / 3] + p % 3 * a.pixel);
-}
-
-template <int P>
-BF_INLINE void advance(Places<P>& a) {
-  BF_UNROLL
-  for (int i = 0; i < (P + 2) / 3; ++i) a.base[i] += 2;
+  return kXorTable.row[0] + place_of(a, p);
 }
 
 template <int P, int V>
@@ -129,22 +138,22 @@ BF_INLINE void count_narrow(Places<P>& a, int32_t steps, const uint8_t* w, __m25
 
 /* A function of its own: inlined, its registers spill. */
 template <int P, int V>
-__attribute__((noinline)) void wide_tile(const Patches& a, const uint8_t* weights, int64_t pair_bytes, vi (*d)[kPixels]) {
+__attribute__((noinline)) void wide_tile(const Operands& o, vi (*d)[kPixels]) {
   __m256i sums[P][V][2];
   for (int p = 0; p < P; ++p)
     for (int v = 0; v < V; ++v) sums[p][v][0] = sums[p][v][1] = _mm256_setzero_si256();
-  for (int32_t run = 0; run < a.runs; ++run) {
-    const uint8_t* w = weights + run * a.weight_run;
-    Places<P> places = places_of<P>(a, run);
-    for (int32_t left = a.steps, steps; left > 0; left -= steps, w += 32 * steps) {
+  for (int32_t run = 0; run < o.patches.runs; ++run) {
+    const uint8_t* w = o.weights + run * o.weight_run;
+    Places<P> places = places_of<P>(o.patches, run);
+    for (int32_t left = o.patches.steps, steps; left > 0; left -= steps, w += 32 * steps) {
       steps = left < kWideSteps ? left : kWideSteps;
       __m256i acc[P][V];
       zero(acc);
-      count_wide<P, V>(places, steps, w, pair_bytes, acc);
+      count_wide<P, V>(places, steps, w, o.pair_bytes, acc);
       add_bytes<P, V>(acc, sums);
     }
   }
-  const vi all = vi_set1(a.all);
+  const vi all = vi_set1(o.all);
   for (int v = 0; v < V; ++v)
     for (int p = 0; p < P; ++p) {
       vi first, second;
@@ -160,13 +169,13 @@ BF_INLINE __m256i add_halves(__m256i acc) {
 }
 
 template <int P, int V>
-__attribute__((noinline)) void narrow_tile(const Patches& a, const uint8_t* weights, vi (*d)[kPixels]) {
+__attribute__((noinline)) void narrow_tile(const Operands& o, vi (*d)[kPixels]) {
   __m256i sums[P][V];
   bool first = true;
-  for (int32_t run = 0; run < a.runs; ++run) {
-    const uint8_t* w = weights + run * a.weight_run;
-    Places<P> places = places_of<P>(a, run);
-    for (int32_t left = a.steps, steps; left > 0; left -= steps, w += 32 * steps, first = false) {
+  for (int32_t run = 0; run < o.patches.runs; ++run) {
+    const uint8_t* w = o.weights + run * o.weight_run;
+    Places<P> places = places_of<P>(o.patches, run);
+    for (int32_t left = o.patches.steps, steps; left > 0; left -= steps, w += 32 * steps, first = false) {
       steps = left < kNarrowSteps ? left : kNarrowSteps;
       __m256i acc[P][V];
       zero(acc);
@@ -181,10 +190,11 @@ __attribute__((noinline)) void narrow_tile(const Patches& a, const uint8_t* weig
     }
   }
   if (first) zero(sums);  // no tap is inside the image
-  const __m256i all = _mm256_set1_epi32(a.all);
+  const __m256i all = _mm256_set1_epi32(o.all);
   for (int v = 0; v < V; ++v)
     for (int p = 0; p < P; ++p) {
-      const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(sums[p][v])), high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sums[p][v], 1));
+      const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(sums[p][v]));
+      const __m256i high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sums[p][v], 1));
       d[v][p] = vi{_mm256_sub_epi32(all, _mm256_add_epi32(low, low)), _mm256_sub_epi32(all, _mm256_add_epi32(high, high))};
     }
 }
@@ -208,33 +218,30 @@ class StagedXor : public Direct {
     return room < most ? room : most;
   }
 
-  void begin_row(const Tile& t, int32_t pixels) { stage_.begin_row(t, t.weight_tap / 32, pixels); }
+  void begin_row(const bf_conv_args* args, const Tile& t) {
+    with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_row(stage, t, args->shape.out_w); });
+  }
 
   void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+    const int32_t channels = args->shape.in_c / args->shape.groups;
     if (single_row(args)) {
-      const int32_t channels = args->shape.in_c / args->shape.groups;
-      return for_pixels<4>((blocks + 1) / 2, [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); });
+      const auto count = [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); };
+      return for_pixels<4>((blocks + 1) / 2, count);
     }
-    const int64_t width = t.weight_tap / 32;
-    const bool one_run = t.rows == t.kernel_h;
-    Patches a;
-    a.first = stage_.tile(t, pixels);
-    a.pixel = 2 * stage_.pixel(t);
-    a.run = 2 * t.rows * width;
-    a.weight_run = t.kernel_h * t.weight_tap;
-    a.runs = one_run ? 1 : t.kernel_w;
-    a.steps = (int32_t)(t.rows * width * (one_run ? t.kernel_w : 1));
-    a.all = t.rows * t.kernel_w * (args->shape.in_c / args->shape.groups);
-    const uint8_t* w = weights + t.begin * t.weight_tap;
-    if (blocks == 1) for_pixels<12>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 1>(a, w, d); });
-    else if (blocks == 2) for_pixels<6>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 2>(a, w, d); });
-    else for_pixels<6>(pixels, [&](auto p) { wide_tile<decltype(p)::kValue, 2>(a, w, t.weight_step, d); });
+    if (!stage_.holds_row()) with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_tile(stage, t, pixels); });
+    const int32_t all = t.rows * t.kernel_w * channels;
+    const Operands o{stage_.patches(t), weights + t.begin * t.weight_tap, t.kernel_h * t.weight_tap, t.weight_step, all};
+    if (blocks == 1) for_pixels<12>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 1>(o, d); });
+    else if (blocks == 2) for_pixels<6>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 2>(o, d); });
+    else for_pixels<6>(pixels, [&](auto p) { wide_tile<decltype(p)::kValue, 2>(o, d); });
   }
 
   static void finish(const bf_conv_args* args, const Spot& at, vi* d) { take_away_columns(args, at, d); }
 
  private:
-  Stage stage_;
+  static int64_t width(const Tile& t) { return t.weight_tap / 32; }  // bytes of a tap
+
+  Stage<BF_B1_WINDOW> stage_;
 };
 
 }  // namespace
