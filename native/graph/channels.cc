@@ -1,4 +1,4 @@
-/* Steps that only move data: Flatten, Concat, PadChannels, Slice. */
+/* Steps that only move data: Flatten, Concat, PadChannels, Slice. What lies in its place already is not moved. */
 #include "graph/plan.h"
 
 namespace bitfold {
@@ -23,29 +23,37 @@ KernelName Plan::flatten(int x_id, int out_id) {
 
 KernelName Plan::concat(const std::vector<int>& ids, int out_id) {
   require(!ids.empty(), "Concat: no inputs");
-  std::vector<Value> xs;
+  struct Part {
+    Value x;
+    int at;
+  };
+  const Value out = value(out_id, "Concat");
+  std::vector<Part> parts; /* to copy; the others are in their place */
   long long channels = 0;
   for (int id : ids) {
-    xs.push_back(defined(id, "Concat"));
-    channels += xs.back().c;
-  }
-  const Value out = output(out_id, "Concat");
-  for (const Value& x : xs) {
+    const Value x = defined(id, "Concat");
     require(x.kind == out.kind && x.planes == out.planes && x.plane_kind == out.plane_kind && x.min_code == out.min_code && x.h == out.h && x.w == out.w,
             "Concat: inputs and output must have one type and image size");
-    disjoint(out, x, false, "Concat");
+    require(channels + x.c <= out.c, "Concat: the channels of the inputs do not sum to those of the output");
+    if (!x.is_part(out, static_cast<int>(channels))) {
+      Value place = out;
+      if (out.kind != Kind::kBits) place.c = x.c, place.offset += static_cast<size_t>(channels) * element_bytes(out.kind);
+      require(clear(out, x, true) || clear(place, x, true), "Concat: output and input overlap");
+      parts.push_back({x, static_cast<int>(channels)});
+    }
+    channels += x.c;
   }
   require(channels == out.c, "Concat: the channels of the inputs do not sum to those of the output");
+  output(out_id, "Concat");
+  if (parts.empty()) return push("in_place", make_step([](const Frame&) {}));
   const bf_ops* ops = ops_;
   const int bytes = element_bytes(out.kind);
   return push(out.kind == Kind::kBits ? "copy_bits" : "copy_channels", make_step([=](const Frame& f) {
     f.parallel(f.images * out.pixels(), static_cast<double>(f.images) * out.pixels() * out.c, [&](int b, int e) {
       if (out.kind == Kind::kBits) ops->zero_channels(f.at<void>(out), bytes, 0, out.stride, out.stride, b, e);
-      int at = 0;
-      for (const Value& x : xs) {
+      for (const auto& [x, at] : parts) {
         if (out.kind == Kind::kBits) ops->copy_bits(f.at<uint32_t>(x), f.at<uint32_t>(out), x.planes, x.c, x.words(), at, out.words(), b, e);
         else ops->copy_channels(f.at<void>(x), f.at<void>(out), bytes, x.c, x.stride, at, out.stride, b, e);
-        at += x.c;
       }
     });
   }));
@@ -71,6 +79,7 @@ KernelName Plan::slice(int x_id, int out_id, int start) {
   const Value x = defined(x_id, "Slice"), out = output(out_id, "Slice");
   require(x.kind == Kind::kF32 && out.kind == Kind::kF32 && x.h == out.h && x.w == out.w, "Slice: needs f32 values of one image size");
   require(start >= 0 && static_cast<long long>(start) + out.c <= x.c, "Slice: the channels are not all in the input");
+  if (out.is_part(x, start)) return push("in_place", make_step([](const Frame&) {}));
   disjoint(out, x, false, "Slice");
   const bf_ops* ops = ops_;
   return push("copy_channels", make_step([=](const Frame& f) {

@@ -61,9 +61,9 @@ int Plan::add_value(Kind kind, int h, int w, int c, int stride, int planes, bf_p
   }
   require(min_code >= (kind == Kind::kU8 ? -128 : -32768) && min_code <= 0, where + ": min_code is not a code");
   require(offset % kAlignment == 0, where + ": offset is not a multiple of 64");
-  const double end = static_cast<double>(offset) + static_cast<double>(h) * w * stride * element_bytes(kind) * chunk_;
-  require(end <= static_cast<double>(arena_bytes_),
-          where + ": ends at byte " + std::to_string(end) + " of an arena of " + std::to_string(arena_bytes_));
+  const double most = static_cast<double>(offset) + static_cast<double>(h) * w * stride * element_bytes(kind) * chunk_;  // no overflow
+  require(most <= 4 * kMaxBytes && v.end(chunk_) <= arena_bytes_,
+          where + ": ends at byte " + std::to_string(most) + " of an arena of " + std::to_string(arena_bytes_));
   values_.push_back(v);
   written_.push_back(false);
   return static_cast<int>(values_.size()) - 1;
@@ -87,11 +87,17 @@ const Value& Plan::output(int id, const char* what) {
   return v;
 }
 
+bool Plan::clear(const Value& out, const Value& in, bool copied) const {
+  if (out.end(chunk_, copied) <= in.offset || in.end(chunk_, copied) <= out.offset) return true;
+  const size_t pitch = static_cast<size_t>(out.stride) * element_bytes(out.kind);
+  const size_t ahead = (out.offset + pitch - in.offset % pitch) % pitch;  // of the input's channels, within a pixel
+  const bool fit = ahead >= in.pixel_bytes(copied) && ahead + out.pixel_bytes(copied) <= pitch;
+  return fit && pitch == static_cast<size_t>(in.stride) * element_bytes(in.kind);
+}
+
 void Plan::disjoint(const Value& out, const Value& in, bool in_place, const char* what) const {
-  const size_t out_end = out.offset + out.image_bytes() * chunk_, in_end = in.offset + in.image_bytes() * chunk_;
-  const bool apart = out_end <= in.offset || in_end <= out.offset;
   const bool same = out.offset == in.offset && out.image_bytes() == in.image_bytes() && out.stride == in.stride;
-  require(apart || (in_place && same), std::string(what) + ": output and input overlap");
+  require(clear(out, in, false) || (in_place && same), std::string(what) + ": output and input overlap");
 }
 
 KernelName Plan::push(const char* name, std::unique_ptr<Step> step) {

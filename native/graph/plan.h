@@ -128,6 +128,8 @@ class Plan {
   const Value& defined(int id, const char* what) const; /* also: an earlier step or input wrote it */
   const Value& output(int id, const char* what);        /* marks it as written */
   void conv_values(const ConvSpec& spec, ConvStep& step); /* attaches outputs, residual and patch sums */
+  /* No byte in common, nor channel of any pixel; `copied`: nothing but copy_channels reads and writes. */
+  bool clear(const Value& out, const Value& in, bool copied) const;
   void disjoint(const Value& out, const Value& in, bool in_place, const char* what) const;
   KernelName push(const char* name, std::unique_ptr<Step> step);
   void door_in(const Frame& frame, const void* const* inputs, size_t first) const;

@@ -23,7 +23,8 @@ inline const char* kind_name(Kind kind) {
 
 inline int element_bytes(Kind kind) { return kind == Kind::kU8 ? 1 : kind == Kind::kI16 ? 2 : 4; }
 
-/* One image is h * w pixels of `stride` elements; images of a chunk follow each other without gaps. Vectors have h = w = 1. */
+/* One image is h * w pixels of `stride` elements; images of a chunk follow each other without gaps. Vectors have h = w = 1. Other values may lie
+ * in the channels between c and the stride. */
 struct Value {
   Kind kind = Kind::kF32;
   int h = 1, w = 1, c = 1;
@@ -36,6 +37,20 @@ struct Value {
   int pixels() const { return h * w; }
   int words() const { return (c + 31) / 32; }
   size_t image_bytes() const { return static_cast<size_t>(h) * w * stride * element_bytes(kind); }
+  /* Of a pixel that any kernel reads or writes: whole blocks of 16 channels where the stride has room for them; `exact`: its channels alone. */
+  size_t pixel_bytes(bool exact = false) const {
+    const int lanes = exact ? c : (c + 15) / 16 * 16;
+    return static_cast<size_t>(kind == Kind::kBits || lanes > stride ? stride : lanes) * element_bytes(kind);
+  }
+  /* Behind the last byte that any kernel reads or writes, of `images`. */
+  size_t end(int images, bool exact = false) const {
+    return offset + (static_cast<size_t>(pixels()) * images - 1) * stride * element_bytes(kind) + pixel_bytes(exact);
+  }
+  /* Whether it is the channels of `whole` from `start` on, in their place. */
+  bool is_part(const Value& whole, int start) const {
+    return kind == whole.kind && kind != Kind::kBits && stride == whole.stride && h == whole.h && w == whole.w &&
+           offset == whole.offset + static_cast<size_t>(start) * element_bytes(kind);
+  }
   bool same_shape(const Value& o) const { return h == o.h && w == o.w && c == o.c; }
 };
 

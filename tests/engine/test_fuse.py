@@ -151,6 +151,39 @@ def test_copies_of_parts_of_blocks_stay(rng: np.random.Generator, channels: int,
         assert np.array_equal(got, want)
 
 
+def ghost(rng: np.random.Generator, first: int, second: int) -> Graph:
+    """Two layers put together, twice, and the first of them taken out again."""
+    f32 = TensorType((3, 5, 6), Float())
+
+    def weight(*shape: int) -> Constant:
+        return Constant.from_array(rng.standard_normal(shape).astype(np.float32))
+
+    constants = {"w": weight(first, 3, 3, 3), "v": weight(second, first, 1, 1), "u": weight(7, first + second, 1, 1)}
+    nodes = (
+        ops.Conv(name="a", output="a", x="x", weight="w", padding=(1, 1)),
+        ops.Conv(name="b", output="b", x="a", weight="v"),
+        ops.Concat(name="both", output="both", xs=("a", "b")),
+        ops.Concat(name="again", output="again", xs=("b", "a")),
+        ops.Slice(name="part", output="part", x="both", start=first, stop=first + second),
+        ops.Clamp(name="relu", output="relu", x="both", low=0.0),
+        ops.Conv(name="c", output="c", x="relu", weight="u"),
+    )
+    return Graph({"x": f32}, nodes, ("c", "again", "part"), constants)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "copied"),
+    [(16, 16, {"again"}), (32, 5, {"again"}), (16, 33, {"again"}), (5, 16, {"both", "part"}), (20, 12, {"both", "again", "part"})],
+)
+def test_parts_that_begin_at_blocks_are_not_copied(rng: np.random.Generator, first: int, second: int, copied: set[str]) -> None:
+    graph = ghost(rng, first, second)
+    net = bitfold.load(graph, threads=2)
+    assert {row.layer for row in net.kernels if row.kernel == "copy_channels"} == copied
+    x = rng.standard_normal((5, 3, 5, 6)).astype(np.float32)
+    for got, want in zip(net(x), bitfold.interpret(graph, x), strict=True):
+        assert np.array_equal(got, want)
+
+
 def test_an_output_before_its_copies_is_written(rng: np.random.Generator) -> None:
     graph, x = copied(rng, rng.choice([-1, 1], (5, 4, 3, 3)), Binary(), 2)
     graph = Graph(graph.inputs, graph.nodes, (*graph.outputs, "c"), graph.constants)

@@ -1,6 +1,7 @@
 """A plan that is wrong in any way is refused before a kernel sees it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -271,3 +272,23 @@ def test_arrays_that_do_not_fit_do_not_pass_the_door(rng: np.random.Generator) -
 def test_a_door_needs_the_shapes_of_its_plan(shapes: tuple[list[tuple[int, ...]], ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
         _core.Door(finished_plan(), *shapes)
+
+
+@pytest.mark.parametrize(
+    ("channels", "at", "fits"), [(16, 64, True), (16, 128, True), (20, 64, True), (33, 64, False), (16, 0, False), (20, 128, False)]
+)
+def test_values_beside_each_other(channels: int, at: int, fits: bool) -> None:
+    """Two values within pixels of 48 channels: no block of 16 channels of one may reach into the other or into the next pixel."""
+    plan = new_plan()
+    x = plan.value("f32", (4, 4, 16), 48, 0)
+    plan.input(x, "f32")
+    y = plan.value("f32", (4, 4, channels), 48, at)
+    with nullcontext() if fits else pytest.raises(ValueError, match="overlap"):
+        plan.pad_channels(x, y, 0)
+
+
+def test_a_value_between_others_ends_in_the_arena() -> None:
+    size = 4 * 4 * 48 * 4
+    new_plan(size).value("f32", (4, 4, 16), 48, 128)
+    with pytest.raises(ValueError, match="of an arena of"):
+        new_plan(size - 64).value("f32", (4, 4, 16), 48, 128)

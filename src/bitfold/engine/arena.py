@@ -20,7 +20,8 @@ def assign(
         roots[root] = (min(begin, lives[slot][0]), max(end, lives[slot][1]))
     sizes = {root: size_of(buffers[root], chunk) for root in roots}
     offsets = _place(roots, sizes)
-    return {slot: offsets[root] for slot, root in owner.items()}, max(offsets[r] + sizes[r] for r in roots)
+    inside = {slot: buffers[slot].at * buffers[slot].element_bytes for slot in owner}
+    return {slot: offsets[root] + inside[slot] for slot, root in owner.items()}, max(offsets[r] + sizes[r] for r in roots)
 
 
 def lifetimes(
@@ -35,7 +36,11 @@ def lifetimes(
         for slot in step.reads:
             last[slot] = i
     last.update((slot, len(steps)) for slot in outputs)
-    return _share(buffers, steps, last), {slot: (first[slot], last[slot]) for slot in buffers}
+    needed = dict(last)  # of a slot's memory: channels of it are read under other names too
+    for slot, b in buffers.items():
+        if b.root is not None:
+            needed[b.root] = max(needed[b.root], last[slot])
+    return _share(buffers, steps, needed), {slot: (first[slot], last[slot]) for slot in buffers}
 
 
 def size_of(buffer: Buffer, images: int) -> int:
@@ -48,16 +53,16 @@ def _round(size: int) -> int:
 
 
 def _share(buffers: Mapping[Slot, Buffer], steps: Sequence[Step], last: Mapping[Slot, int]) -> dict[Slot, Slot]:
-    """The slot whose memory each slot uses: its own, or that of an input which dies where the slot is made."""
+    """The slot whose memory each slot uses: its own, its root's, or that of an input which dies where the slot is made."""
     owner = {slot: slot for slot in buffers}
     for i, step in enumerate(steps):
         for slot in step.in_place:
             into, out = buffers[slot], buffers[step.writes[0]]
-            same = into.image_bytes == out.image_bytes and into.stride == out.stride
+            same = into.image_bytes == out.image_bytes and into.stride == out.stride and into.root is None and out.root is None
             if last[slot] == i and step.reads.count(slot) == 1 and same:
                 owner[step.writes[0]] = owner[slot]
                 break
-    return owner
+    return {slot: owner[buffers[slot].root or slot] for slot in owner}
 
 
 def _place(lives: Mapping[Slot, tuple[int, int]], sizes: Mapping[Slot, int]) -> dict[Slot, int]:

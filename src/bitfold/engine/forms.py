@@ -1,12 +1,14 @@
 """In which form each value is held, from what its readers want; and the steps that follow from it, conversions included."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bitfold.engine.forced import Forced
 from bitfold.engine.fuse import Product, fuse
 from bitfold.engine.operations import convert_step, node_step, reading_form
 from bitfold.engine.product import choice_for, codes_form, patch_sum_buffer, product_step
-from bitfold.engine.step import Buffer, Slot, Step, buffer, natural_form
+from bitfold.engine.step import LANES, Buffer, Slot, Step, buffer, natural_form, rounded
 from bitfold.ir import ops
 from bitfold.ir.encoding import Accumulator, Float, Ternary, Uniform
 from bitfold.ir.graph import Graph
@@ -26,6 +28,7 @@ class Forms:
         self.choices = {node.name: choice_for(graph, node, forced) for node in products}
         self.units = fuse(graph, self._made_in_bytes)
         self.alias = _flattened_pixels(graph)
+        self.parts = channel_parts(graph, self.units, self.alias)
         self.wanted = self._wanted()
         self.whole_blocks = self._read_in_blocks()
         self.buffers: dict[Slot, Buffer] = {}
@@ -70,7 +73,19 @@ class Forms:
         return steps
 
     def _define(self, value: str, form: str, *, dense: bool = False) -> None:
-        self.buffers[Slot(value, form)] = buffer(self.graph.types[value], form, dense=dense)
+        made = buffer(self.graph.types[value], form, dense=dense)
+        if value in self.parts and form == "f32":
+            root, at = self._root(value)
+            made = replace(made, stride=rounded(self.graph.types[root].shape[0]), root=Slot(root, form), at=at)
+        self.buffers[Slot(value, form)] = made
+
+    def _root(self, value: str) -> tuple[str, int]:
+        """The value that has the memory of a part, and the part's first channel in it."""
+        at = 0
+        while value in self.parts:
+            value, start = self.parts[value]
+            at += start
+        return value, at
 
     def _conversions(self, value: str, made_as: str, layer: str) -> list[Step]:
         """Codes that someone wants in another form than they are made in."""
@@ -126,6 +141,26 @@ class Forms:
             return False
         families = {self.choices[node.name].family for node in self.graph.readers[name]}
         return isinstance(self.graph.types[name].element, Float) or families == {"conv_u8"}
+
+
+def channel_parts(graph: Graph, units: Sequence[ops.Node | Product], alias: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Float values that are written or read where the channels of another value lie, with its name and the first channel: what a Concat
+    puts together is made in its place, and what a Slice takes stays there. Kernels write whole blocks of LANES channels, so parts begin at
+    one and only the last may end within one. A value is part of one other; a second Concat copies it."""
+    parts: dict[str, tuple[str, int]] = {}
+    for unit in units:
+        if isinstance(unit, ops.Slice) and unit.start % LANES == 0:
+            parts[unit.output] = (alias.get(unit.x, unit.x), unit.start)
+        if not isinstance(unit, ops.Concat) or not isinstance(graph.types[unit.output].element, Float):
+            continue
+        at = 0
+        for x in unit.xs:
+            name, channels = alias.get(x, x), graph.types[x].shape[0]
+            whole = channels % LANES == 0 or at + channels == graph.types[unit.output].shape[0]
+            if at % LANES == 0 and whole and name not in parts and name not in graph.inputs:
+                parts[name] = (unit.output, at)
+            at += channels
+    return parts
 
 
 def _flattened_pixels(graph: Graph) -> dict[str, str]:

@@ -66,7 +66,7 @@ def make_plan(graph: Graph, threads: int, forced: Forced) -> Planned:
     for name, slot in zip(graph.outputs, outputs, strict=True):
         native.output(ids[slot], outside(graph.types[name]))
     native.finish()
-    moved = (sum(forms.buffers[slot].image_bytes for slot in (*step.reads, *step.writes)) for step in steps)
+    moved = (sum(forms.buffers[slot].moved_bytes for slot in (*step.reads, *step.writes)) for step in steps)
     return Planned(native, steps, kernels, tuple(moved))
 
 

@@ -20,7 +20,8 @@ class Slot(NamedTuple):  # a tuple: it is the key of every table of a plan
 
 @dataclass(frozen=True)
 class Buffer:
-    """Where one image of a slot has its pixels: (h, w, c), elements from pixel to pixel, and the bit planes if packed."""
+    """Where one image of a slot has its pixels: (h, w, c), elements from pixel to pixel, and the bit planes if packed. With a ``root`` it
+    has no memory of its own: it is the channels from ``at`` on of that slot, whose stride it has."""
 
     kind: str
     hwc: tuple[int, int, int]
@@ -28,10 +29,23 @@ class Buffer:
     planes: int = 1
     planes_of: str = "binary"
     min_code: int = 0
+    root: Slot | None = None
+    at: int = 0
 
     @property
     def image_bytes(self) -> int:
-        return self.hwc[0] * self.hwc[1] * self.stride * {"u8": 1, "i16": 2}.get(self.kind, 4)
+        """From one image to the next."""
+        return self.hwc[0] * self.hwc[1] * self.stride * self.element_bytes
+
+    @property
+    def moved_bytes(self) -> int:
+        """Of one image, when all of it is read or written."""
+        stride = self.stride if self.root is None else rounded(self.hwc[2])
+        return self.hwc[0] * self.hwc[1] * stride * self.element_bytes
+
+    @property
+    def element_bytes(self) -> int:
+        return {"u8": 1, "i16": 2}.get(self.kind, 4)
 
 
 Ids: TypeAlias = Mapping[Slot, int]
