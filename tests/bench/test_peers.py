@@ -1,3 +1,4 @@
+import gc
 import os
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import torch
 from torch import nn
 
 import bitfold
+from bitfold._core import detected_isa
 from bitfold.bench import peers
 from bitfold.bench.check import check
 from bitfold.bench.peers import pytorch
 from bitfold.bench.peers._base import Subject, missing, no_telemetry
 from bitfold.bench.shapes import Shape, build
+from bitfold.bench.timing import compare
 from bitfold.errors import ConfigError, ExportError
 from bitfold.layers.quant import QuantConv2d
 from bitfold.quantizers.sign import Sign
@@ -143,3 +146,40 @@ def test_matmulnbits_refuses_what_it_cannot_hold(low_bit):
     acts = build(Shape("two bits", 64, 8, 1, 0, weight="2 bit", act="2 bit"))
     with pytest.raises(ExportError, match="allowed: 8 bits"):
         peer.prepare(replace(low_bit, x=acts.x, graph=acts.graph))
+
+
+def test_pytorch_limited_to_avx2_answers_and_times_itself_in_its_own_process(subject):
+    peer = peers.get("pytorch_avx2")
+    if "avx2" not in detected_isa() and "avx512" not in detected_isa():
+        pytest.skip("not an x86 CPU with AVX2")
+    prepared = peer.prepare(subject)  # also where the CPU has nothing beyond AVX2, and available() says so
+    with torch.no_grad():
+        want = subject.model(torch.from_numpy(subject.x)).numpy()
+    assert check(prepared.call(), want, "float32").problem is None
+    assert prepared.note.startswith("own process, eager, ") and prepared.note.endswith("AVX2")
+    times = compare({"avx2": prepared.call}, repeats=5)
+    assert 1 < times["avx2"].median_us < 1e6 and times["avx2"].loops > 1
+    process = prepared.call.process
+    del prepared, times
+    gc.collect()
+    assert process.poll() == 0
+
+
+@pytest.mark.slow
+def test_a_limit_that_pytorch_does_not_take_is_an_error(subject, monkeypatch):
+    peer = peers.get("pytorch_avx2")
+    monkeypatch.setitem(peer.LIMITS, "ATEN_CPU_CAPABILITY", "default")
+    with pytest.raises(RuntimeError, match=r"PyTorch took (DEFAULT|NO AVX) in a process that was limited to AVX2"):
+        peer.prepare(subject)
+
+
+def test_without_wider_instructions_pytorch_avx2_is_the_plain_row(monkeypatch):
+    peer = peers.get("pytorch_avx2")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert "the row pytorch is this row" in peer.available()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert peer.available() is None
+
+
+def test_larq_says_why_it_does_not_run():
+    assert "reference kernels" in peers.get("larq").available()

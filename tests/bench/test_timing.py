@@ -60,3 +60,14 @@ def test_refuses_a_single_shot():
 
 def test_spread_is_the_middle_half():
     assert Timing(100.0, 90.0, 120.0, 80.0, 500.0, n=10, loops=1).spread == pytest.approx(0.3)
+
+
+def test_a_contestant_with_its_own_clock_is_asked_for_its_time():
+    class Elsewhere:
+        def __call__(self) -> None:
+            time.sleep(0.001)  # which its clock does not see
+
+        def round(self, loops: int) -> float:
+            return 5e-6
+
+    assert compare({"elsewhere": Elsewhere()}, repeats=5)["elsewhere"].median_us == pytest.approx(5)
