@@ -110,6 +110,7 @@ def test_what_cannot_be_is_refused(rng: np.random.Generator) -> None:
         (model, {"mean": MEAN}, "mean and std belong to input='uint8'"),
         (nn.Sequential(nn.ReLU(), model), stated, "'0' reads the picture's bytes; allowed"),
         (nn.Sequential(sign_conv(3, 4), nn.ReLU()), stated, "'0"),
+        (nn.Sequential(nn.ConvTranspose2d(3, 4, 2)), stated, "'0.phases' reads the picture's bytes; allowed"),
     ]
     for net, arguments, message in refused:
         with pytest.raises(ExportError, match=message):

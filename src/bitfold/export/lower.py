@@ -15,6 +15,7 @@ from bitfold.errors import ExportError
 from bitfold.export.builder import Builder
 from bitfold.export.fold import Terms, Weight, act_encoding, distance_terms, refusal, sum_range, terms, weight_of
 from bitfold.export.pixels import Pixels, most_bits
+from bitfold.export.resize import Phases
 from bitfold.export.steps import Step, TorchFunction
 from bitfold.export.thresholds import (
     Accumulated,
@@ -146,7 +147,7 @@ class Lowering:
         weight = weight_of(step)
         source = self.values[step.inputs[0]]
         distance = step.attrs.get("metric") == ops.DISTANCE  # of codes alone: its terms refuse everything else
-        if source.pixels is not None and not weight.coded and not distance:
+        if source.pixels is not None and not weight.coded and not distance and not isinstance(step.module, Phases):
             self._stem(step, weight, source, source.pixels)
             return
         if (source.pixels is not None or not weight.coded) and not distance:

@@ -80,6 +80,10 @@ def pixel_shuffle(call: Call, x: Step, upscale_factor: int) -> Step:
     return call.step(ops.DepthToSpace, x, factor=(upscale_factor, upscale_factor), groups=call.shape[0])
 
 
+class Phases(nn.Conv2d):
+    """The convolution that a transposed one becomes; no layer of the model."""
+
+
 def conv_transpose(call: Call, module: nn.ConvTranspose2d, x: Step, output_size: Any = None) -> Step:
     """One Conv whose output channels are the phases of the stride, then DepthToSpace, which also crops the padding.
 
@@ -95,7 +99,7 @@ def conv_transpose(call: Call, module: nn.ConvTranspose2d, x: Step, output_size:
     rows = [x.shape[i + 1] + 2 * padding[i] - reach[i] for i in (0, 1)]
     before = [cut[i] + (padding[i] - reach[i]) * stride[i] for i in (0, 1)]
     after = [rows[i] * stride[i] - before[i] - call.shape[i + 1] for i in (0, 1)]
-    conv = nn.Conv2d(x.shape[0], len(weight), (*weight.shape[2:],), padding=padding, groups=module.groups, bias=module.bias is not None)
+    conv = Phases(x.shape[0], len(weight), (*weight.shape[2:],), padding=padding, groups=module.groups, bias=module.bias is not None)
     conv.weight.copy_(torch.from_numpy(weight))
     if conv.bias is not None:
         conv.bias.copy_(torch.from_numpy(_spread(call.float_tensor(module.bias, "the bias"), module.groups, stride[0] * stride[1])))
