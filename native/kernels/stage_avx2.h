@@ -82,14 +82,13 @@ BF_INLINE void stage_columns(const Staging& stage, const Tile& t, const uint8_t*
   stage_run(stage, kZeroWords, 0, 0, rest - inside, target);
 }
 
-/* What is staged: a whole row of output pixels if it is short enough, else the tile at hand, of at most kRoom places. Functions of their own:
- * inlined, they take the registers of what stands around them. */
+/* What is staged: a whole row of output pixels if it is short enough, else the tile at hand, of at most kRoom places. */
 template <int64_t kRoom>
 class Stage {
  public:
   /* Before the tiles of a row of `pixels`. */
   template <typename Staging>
-  __attribute__((noinline)) void begin_row(const Staging& stage, const Tile& t, int32_t pixels) {
+  void begin_row(const Staging& stage, const Tile& t, int32_t pixels) {
     const int64_t width = stage.width, column = t.rows * width, columns = (int64_t)(pixels - 1) * t.stride + t.kernel_w;
     const bool follows = Staging::kExact && whole_row_ && t.origin == origin_ + t.row_bytes && t.rows == rows_ && t.rows > 1 &&
                          first_place_ + columns * column + width <= places_ + kRoom;
@@ -107,7 +106,7 @@ class Stage {
 
   /* Stages a tile, unless its row is held. */
   template <typename Staging>
-  __attribute__((noinline)) void begin_tile(const Staging& stage, const Tile& t, int32_t pixels) {
+  void begin_tile(const Staging& stage, const Tile& t, int32_t pixels) {
     const int64_t column = t.rows * width_;
     first_ = t.column;
     first_place_ = places_;

@@ -218,9 +218,7 @@ class StagedXor : public Direct {
     return room < most ? room : most;
   }
 
-  void begin_row(const bf_conv_args* args, const Tile& t) {
-    with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_row(stage, t, args->shape.out_w); });
-  }
+  void begin_row(const bf_conv_args* args, const Tile& t) { stage_row(t, args->shape.out_w); }
 
   void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
     const int32_t channels = args->shape.in_c / args->shape.groups;
@@ -228,7 +226,7 @@ class StagedXor : public Direct {
       const auto count = [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); };
       return for_pixels<4>((blocks + 1) / 2, count);
     }
-    if (!stage_.holds_row()) with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_tile(stage, t, pixels); });
+    if (!stage_.holds_row()) stage_tile(t, pixels);
     const int32_t all = t.rows * t.kernel_w * channels;
     const Operands o{stage_.patches(t), weights + t.begin * t.weight_tap, t.kernel_h * t.weight_tap, t.weight_step, all};
     if (blocks == 1) for_pixels<12>(pixels, [&](auto p) { narrow_tile<decltype(p)::kValue, 1>(o, d); });
@@ -240,6 +238,14 @@ class StagedXor : public Direct {
 
  private:
   static int64_t width(const Tile& t) { return t.weight_tap / 32; }  // bytes of a tap
+
+  /* Functions of their own: inlined, they take the registers of what stands around them. */
+  __attribute__((noinline)) void stage_row(const Tile& t, int32_t pixels) {
+    with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_row(stage, t, pixels); });
+  }
+  __attribute__((noinline)) void stage_tile(const Tile& t, int32_t pixels) {
+    with_stage_bytes(width(t), [&](const auto& stage) { stage_.begin_tile(stage, t, pixels); });
+  }
 
   Stage<BF_B1_WINDOW> stage_;
 };
