@@ -1,16 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bitfold.bench import models, peers
-from bitfold.bench.models import Entry, bytes_entry, float_entry, input_shape, low_bit_entry, peer_entry, pictures, untrained
+from bitfold.bench.models import Entry, bytes_entry, float_entry, input_shape, load_entry, low_bit_entry, peer_entry, pictures, untrained
 from bitfold.bench.peers._base import Prepared, Subject
 from bitfold.errors import ConfigError
 
 
 @pytest.mark.slow
 def test_every_contestant_of_the_digits_network_has_a_time_or_a_reason():
-    made = models.run(["digits_cnn"], repeats=5)
+    both = models.run(["digits_cnn"], repeats=5)
+    made = [row for row in both if row.subject == "digits_cnn"]
+    loads = {row.contestant: row for row in both if row.subject == "digits_cnn, load and first output"}
+    assert len(made) + len(loads) == len(both)
+    assert {"bitfold bireal", "bitfold float32"} < set(loads) and "pytorch" not in loads
+    assert all(row.reason is None and row.timing is not None and row.details["file"] == "cached" for row in loads.values())
     stems = [f"bitfold bireal, bytes, {bits}-bit stem" for bits in models.STEM_BITS]
     assert [row.contestant for row in made] == [
         "bitfold bireal",
@@ -84,6 +91,19 @@ def test_bytes_are_the_same_pictures_and_a_first_layer_that_cannot_take_them_is_
     relu = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(1, 4, 3)).eval()
     refused = bytes_entry(relu, x, 1, "bytes", 8)
     assert refused.call is None and "export" in str(refused.reason).lower()
+
+
+def test_a_load_starts_at_the_file_and_must_give_the_same_output(rng, tmp_path):
+    x = pictures(rng, 1, input_shape("digits_cnn"))
+    entry = low_bit_entry(untrained("digits_cnn", "bireal"), x, 1, "low", folder=tmp_path)
+    assert entry.first is not None and entry.call is not None
+    assert np.array_equal(entry.first(), entry.call())
+    load = load_entry(entry)
+    assert load.call is entry.first and load.reason is None and load.details["precision"] == "low-bit"
+    wrong = load_entry(replace(entry, first=lambda: entry.call() + 1))
+    assert wrong.call is None and "wrong result" in str(wrong.reason)
+    (tmp_path / "low.bitfold").unlink()
+    assert "FileNotFoundError" in str(load_entry(entry).reason)
 
 
 def test_untrained_networks_repeat_and_keep_momentum():

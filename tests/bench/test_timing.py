@@ -1,9 +1,10 @@
 import gc
 import time
+from itertools import pairwise
 
 import pytest
 
-from bitfold.bench.timing import Timing, compare
+from bitfold.bench.timing import Timing, compare, rest
 
 
 def spin(microseconds: float) -> None:
@@ -71,3 +72,12 @@ def test_a_contestant_with_its_own_clock_is_asked_for_its_time():
             return 5e-6
 
     assert compare({"elsewhere": Elsewhere()}, repeats=5)["elsewhere"].median_us == pytest.approx(5)
+
+
+def test_contestants_of_several_threads_rest_before_they_are_timed():
+    calls = []
+    times = compare({"one": lambda: (calls.append(time.perf_counter()), spin(200))}, repeats=5, warmup=1, min_time=1e-4, rest=0.01)
+    assert rest(1) == 0 and rest(2) > 0
+    assert len(calls) == 1 + 1 + 2 * 5  # warm-up, calibration; then a call that is not timed before each that is
+    gaps = [b - a for a, b in pairwise(calls)]
+    assert sum(gap >= 0.01 for gap in gaps) >= 5 and times["one"].median_us < 10_000

@@ -21,7 +21,7 @@ from bitfold.bench.peers._base import Subject
 from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
 from bitfold.bench.shapes import SHAPES, Case, Shape, build
-from bitfold.bench.timing import compare
+from bitfold.bench.timing import compare, rest
 from bitfold.engine.engine import Engine, load
 from bitfold.errors import unknown
 from bitfold.ir.graph import Graph
@@ -78,7 +78,7 @@ def _subject(
         entries.append(peer_entry(name, subject, want))
     say(f"{shape.name}: timing {sum(e.call is not None for e in entries)} contestants")
     with torch_threads(threads):
-        times = compare({e.name: e.call for e in entries if e.call is not None}, repeats, max_time=20.0)
+        times = compare({e.name: e.call for e in entries if e.call is not None}, repeats, max_time=20.0, rest=rest(threads))
     made = []
     for e in entries:
         timing = times.get(e.name)

@@ -21,13 +21,14 @@ from bitfold.bench.check import check
 from bitfold.bench.peers._base import Subject
 from bitfold.bench.peers.pytorch import threads as torch_threads
 from bitfold.bench.rows import Row
-from bitfold.bench.timing import compare
+from bitfold.bench.timing import compare, rest
 from bitfold.errors import ExportError
 from bitfold.ir.graph import Graph
 
 DEFAULT = ("resnet18_imagenet", "vgg_small", "resnet20")
 STEM_BITS = (16, 8)  # of the first layer's weights, where the pictures are bytes
 MEAN, STD = 0.5, 0.125  # of the bytes: random pictures within -4 and 4 are not cut off
+LOADS = 15  # rounds of loads: a load is slow, and slower engines take half a second each
 CALIBRATION = 8  # inputs from which int8 peers take their ranges
 
 
@@ -39,6 +40,7 @@ class Entry:
     call: Callable[[], Any] | None
     reason: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    first: Callable[[], Any] | None = None  # from the path of its file to the first output
 
 
 def run(
@@ -64,21 +66,27 @@ def run(
             entries = _entries(name, chosen, method, threads, batch, Path(folder), say)
             say(f"{name}: timing {sum(e.call is not None for e in entries)} contestants")
             with torch_threads(threads):
-                times = compare({e.name: e.call for e in entries if e.call is not None}, repeats)
-        made += [
-            Row(
-                bench="models",
-                subject=name,
-                contestant=e.name,
-                threads=threads,
-                batch=batch,
-                timing=times.get(e.name),
-                reason=e.reason,
-                details={"weights": "untrained", **e.details},
-                **stamp,
-            )
-            for e in entries
-        ]
+                times = compare({e.name: e.call for e in entries if e.call is not None}, repeats, rest=rest(threads))
+                say(f"{name}: timing loads")
+                loads = [load_entry(e) for e in entries if e.call is not None and e.first is not None]
+                load_times = compare(
+                    {e.name: e.call for e in loads if e.call is not None}, min(repeats, LOADS), max_time=30.0, rest=rest(threads)
+                )
+        for subject, found, timings in ((name, entries, times), (f"{name}, load and first output", loads, load_times)):
+            made += [
+                Row(
+                    bench="models",
+                    subject=subject,
+                    contestant=e.name,
+                    threads=threads,
+                    batch=batch,
+                    timing=timings.get(e.name),
+                    reason=e.reason,
+                    details={"weights": "untrained", **e.details},
+                    **stamp,
+                )
+                for e in found
+            ]
     return made
 
 
@@ -96,43 +104,67 @@ def _entries(
     subject = Subject(twin, x, calibration, threads, folder, graph)
     with torch.inference_mode():
         want = twin(torch.from_numpy(x)).numpy()
-    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}", graph)]
-    entries += [bytes_entry(low_bit, x, threads, f"bitfold {method}, bytes, {bits}-bit stem", bits) for bits in STEM_BITS]
-    entries.append(float_entry(twin, x, want, threads))
+    entries = [low_bit_entry(low_bit, x, threads, f"bitfold {method}", graph, folder)]
+    entries += [bytes_entry(low_bit, x, threads, f"bitfold {method}, bytes, {bits}-bit stem", bits, folder) for bits in STEM_BITS]
+    entries.append(float_entry(twin, x, want, threads, folder))
     for peer in chosen:
         say(f"{name}: preparing {peer}")
         entries.append(peer_entry(peer, subject, want))
     return entries
 
 
-def low_bit_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, graph: Graph | None = None) -> Entry:
-    """The engine on the low-bit network, exported unless ``graph`` is given; ``verify`` must find no accumulator that differs."""
+def load_entry(entry: Entry) -> Entry:
+    """The same contestant from its file on, in a process that has imported it before; the file lies in the system's cache."""
+    assert entry.call is not None and entry.first is not None
+    try:
+        problem = check(entry.first(), entry.call(), "float32").problem
+    except Exception as error:  # foreign code
+        problem = f"{type(error).__name__}: {error}"
+    kept: dict[str, Any] = {key: entry.details[key] for key in ("precision", "form", "size_bytes") if key in entry.details}
+    return Entry(entry.name, None if problem else entry.first, problem, {**kept, "file": "cached"})
+
+
+def low_bit_entry(
+    model: nn.Module, x: np.ndarray, threads: int, name: str, graph: Graph | None = None, folder: Path | None = None
+) -> Entry:
+    """The engine on the low-bit network, exported unless ``graph`` is given; ``verify`` must find no accumulator that differs. With a
+    ``folder`` its file is kept there, for ``first``."""
     graph = bitfold.export(model, torch.from_numpy(x)) if graph is None else graph
     result = bitfold.verify(model, graph, torch.from_numpy(x), threads=threads)
     details = {"precision": "low-bit", "size_bytes": file_size(graph), "accumulators_differ": result.accumulators_differ}
     if not result.ok:
         return Entry(name, None, f"wrong result: {result}", details)
     net = bitfold.load(graph, threads=threads)
-    return Entry(name, lambda: net(x), details={**details, "isa": "/".join(sorted({k.isa for k in net.kernels}))})
+    details["isa"] = "/".join(sorted({k.isa for k in net.kernels}))
+    return Entry(name, lambda: net(x), details=details, first=_from_file(graph, folder, name, x, threads))
 
 
-def bytes_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, bits: int) -> Entry:
+def bytes_entry(model: nn.Module, x: np.ndarray, threads: int, name: str, bits: int, folder: Path | None = None) -> Entry:
     """The engine on the low-bit network that takes the pictures ``x`` as bytes and has weights of so many bits in its first layer."""
     try:
         graph = bitfold.export(model, torch.from_numpy(x), input="uint8", mean=MEAN, std=STD, stem_bits=bits)
     except ExportError as error:  # a first layer that is not float, or sums beyond int32
         return Entry(name, None, str(error))
     pixels = np.clip(np.rint(255 * (x * STD + MEAN)), 0, 255).astype(np.uint8)
-    return low_bit_entry(model, pixels, threads, name, graph)
+    return low_bit_entry(model, pixels, threads, name, graph, folder)
 
 
-def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int) -> Entry:
+def float_entry(twin: nn.Module, x: np.ndarray, want: np.ndarray, threads: int, folder: Path | None = None) -> Entry:
     """The engine on the float twin."""
     graph: Graph = bitfold.export(twin, torch.from_numpy(x))
     net = bitfold.load(graph, threads=threads)
     result = check(net(x), want, "float32")
     details = {"precision": "float32", "size_bytes": file_size(graph), "max_difference": result.max_difference}
-    return Entry("bitfold float32", None if result.problem else lambda: net(x), result.problem, details)
+    first = _from_file(graph, folder, "float32", x, threads)
+    return Entry("bitfold float32", None if result.problem else lambda: net(x), result.problem, details, first)
+
+
+def _from_file(graph: Graph, folder: Path | None, name: str, x: np.ndarray, threads: int) -> Callable[[], Any] | None:
+    if folder is None:
+        return None
+    path = folder / f"{name}.bitfold"
+    graph.save(path)
+    return lambda: bitfold.load(path, threads=threads)(x)
 
 
 def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
@@ -149,7 +181,7 @@ def peer_entry(name: str, subject: Subject, want: np.ndarray) -> Entry:
         return Entry(name, None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}")
     figures = {"cosine": result.cosine, "max_difference": result.max_difference}
     details = {"precision": peer.PRECISION, "form": prepared.note, **{k: v for k, v in figures.items() if np.isfinite(v)}}
-    return Entry(name, None if result.problem else prepared.call, result.problem, details)
+    return Entry(name, None if result.problem else prepared.call, result.problem, details, prepared.first)
 
 
 def untrained(name: str, method: str | None = None) -> nn.Module:

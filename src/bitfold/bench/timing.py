@@ -41,10 +41,16 @@ class Timing:
 
 
 def compare(
-    contestants: Mapping[str, Callable[[], Any]], repeats: int = 50, warmup: int = 3, min_time: float = 0.001, max_time: float = 60.0
+    contestants: Mapping[str, Callable[[], Any]],
+    repeats: int = 50,
+    warmup: int = 3,
+    min_time: float = 0.001,
+    max_time: float = 60.0,
+    rest: float = 0.0,
 ) -> dict[str, Timing]:
     """Times all contestants against each other. Seconds: ``min_time`` is the least time of one round of one contestant;
-    ``max_time`` bounds the whole (fewer rounds then, but never under five: the bound gives way before the median does)."""
+    ``max_time`` bounds the whole (fewer rounds then, but never under five: the bound gives way before the median does);
+    ``rest``, if not 0, is slept before every round, and a call that is not timed follows it."""
     if repeats < 5:
         raise ValueError(f"compare: repeats={repeats}; at least 5 rounds make a median with quartiles")
     if not contestants:
@@ -61,8 +67,16 @@ def compare(
             if done >= 5 and time.perf_counter() > deadline:
                 break
             for name, call in contestants.items():
+                if rest > 0:
+                    time.sleep(rest)
+                    call()
                 samples[name].append(seconds_per_call(call, loops[name]))
     return {name: Timing.of((1e6 * s for s in seconds), loops[name]) for name, seconds in samples.items()}
+
+
+def rest(threads: int) -> float:
+    """Of ``compare``: threads of the contestant before still look for work, on cores that the next one needs, and then fall asleep."""
+    return 0.02 if threads > 1 else 0.0
 
 
 def seconds_per_call(call: Callable[[], Any], loops: int) -> float:

@@ -42,10 +42,12 @@ class Subject:
 
 
 class Prepared(NamedTuple):
-    """``call`` runs the whole network on the subject's x and returns the output. ``note`` says what was chosen on the way."""
+    """``call`` runs the whole network on the subject's x and returns the output. ``note`` says what was chosen on the way. ``first``, where
+    the network lies in a file, opens it, prepares it and returns the first output."""
 
     call: Callable[[], np.ndarray]
     note: str
+    first: Callable[[], np.ndarray] | None = None
 
 
 def missing(*packages: str) -> str | None:

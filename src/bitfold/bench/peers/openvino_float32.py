@@ -15,7 +15,8 @@ def available() -> str | None:
 
 
 def prepare(subject: Subject) -> Prepared:
-    return compiled(read(subject.onnx), subject, "CPU plugin, one stream")
+    prepared = compiled(read(subject.onnx), subject, "CPU plugin, one stream")
+    return prepared._replace(first=lambda: compiled(read(subject.onnx), subject, prepared.note).call())
 
 
 def read(onnx: Path) -> Any:
