@@ -89,24 +89,30 @@ def test_more_than_a_tile_holds(rng: np.random.Generator, family: str, geometry:
             compare(case, want, case.run(core, kernel), kernel)
 
 
-# Depthwise images that are cut into several parts each way, and windows that no part holds.
-DEPTHWISE = {
-    "parts": [40, 70, 20, 20, 3, 3, 1, 1, 1, 1, 1, 1, 20],
-    "strided": [50, 75, 33, 33, 5, 5, 2, 2, 2, 2, 1, 1, 33],
-    "dilated rows": [40, 60, 16, 16, 3, 7, 1, 2, 4, 3, 3, 1, 16],
-    "stride above the window": [45, 66, 16, 16, 3, 3, 5, 2, 0, 1, 1, 1, 16],
-    "tall": [30, 40, 16, 16, 5, 5, 1, 1, 3, 2, 4, 1, 16],
-    "wide": [5, 90, 48, 48, 3, 9, 1, 1, 1, 4, 1, 1, 48],
-    "dilated": [20, 90, 16, 16, 3, 3, 1, 1, 2, 2, 2, 2, 16],
+# Images that float kernels cut into several runs of tiles, depthwise ones into parts each way, and windows that no part holds.
+IMAGES = {
+    "runs": [5, 75, 9, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1],
+    "stem": [20, 131, 3, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1],
+    "one long row": [9, 23, 20, 130, 1, 1, 1, 1, 0, 0, 1, 1, 1],
+    "strips": [3, 40, 70, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1],
+    "groups": [4, 60, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 2],
+    "depthwise": [40, 70, 20, 20, 3, 3, 1, 1, 1, 1, 1, 1, 20],
+    "depthwise, strided": [50, 75, 33, 33, 5, 5, 2, 2, 2, 2, 1, 1, 33],
+    "depthwise, dilated rows": [40, 60, 16, 16, 3, 7, 1, 2, 4, 3, 3, 1, 16],
+    "depthwise, stride above the window": [45, 66, 16, 16, 3, 3, 5, 2, 0, 1, 1, 1, 16],
+    "depthwise, tall": [30, 40, 16, 16, 5, 5, 1, 1, 3, 2, 4, 1, 16],
+    "depthwise, wide": [5, 90, 48, 48, 3, 9, 1, 1, 1, 4, 1, 1, 48],
+    "depthwise, dilated": [20, 90, 16, 16, 3, 3, 1, 1, 2, 2, 2, 2, 16],
 }
 
 
-@pytest.mark.parametrize("geometry", DEPTHWISE.values(), ids=list(DEPTHWISE))
-def test_depthwise_images(rng: np.random.Generator, geometry: list[int]) -> None:
-    case = float_case(rng, geometry, -(-geometry[2] // 16) * 16)
+@pytest.mark.parametrize("geometry", IMAGES.values(), ids=list(IMAGES))
+def test_float_images(rng: np.random.Generator, geometry: list[int]) -> None:
+    depthwise = geometry[2] == geometry[12]
+    case = float_case(rng, geometry, -(-geometry[2] // 16) * 16 if depthwise else geometry[2])
     case.epilogue = random_epilogue(rng, case, "conv_f32")
     want = case.run(core, SCALAR["conv_f32"])
-    kernels = [name for name, _ in KERNELS if "_dw_" in name]
+    kernels = [name for name, f in KERNELS if f == "conv_f32" and name != SCALAR[f] and ("_dw_" in name) == depthwise]
     assert kernels and all(core.conv_refusal(name, case.shape) is None for name in kernels)
     for kernel in kernels:
         compare(case, want, case.run(core, kernel, int(rng.integers(1, 4)), int(rng.integers(1, 3))), kernel)

@@ -20,9 +20,11 @@ struct FloatTile {
   bool contiguous;  // the tap columns of a pixel follow each other in memory
 };
 
-/* D of P pixels x B blocks; sums: [block][pixel]. first: the group's first channel of pixel 0 at (first tap row, tap column 0). */
+static constexpr int kTiles = 4, kRow = kTiles * kPixels;  // pixels of a row that are finished together
+
+/* D of P pixels x B blocks; sums: [block][kRow]. first: the group's first channel of pixel 0 at (first tap row, tap column 0). */
 template <int P, int B>
-static inline void sum_tile(const FloatTile& t, const float* first, vf (*sums)[kPixels]) {
+static inline void sum_tile(const FloatTile& t, const float* first, vf* sums) {
   vf acc[P][B];
   BF_UNROLL
   for (int p = 0; p < P; ++p)
@@ -55,11 +57,11 @@ static inline void sum_tile(const FloatTile& t, const float* first, vf (*sums)[k
   BF_UNROLL
   for (int p = 0; p < P; ++p)
     BF_UNROLL
-    for (int b = 0; b < B; ++b) sums[b][p] = acc[p][b];
+    for (int b = 0; b < B; ++b) sums[b * kRow + p] = acc[p][b];
 }
 
 template <int B>
-static void sum_pixels(int32_t pixels, const FloatTile& t, const float* first, vf (*sums)[kPixels]) {
+static void sum_pixels(int32_t pixels, const FloatTile& t, const float* first, vf* sums) {
   switch (pixels) {
     case 1: return sum_tile<1, B>(t, first, sums);
     case 2: return sum_tile<2, B>(t, first, sums);
@@ -103,23 +105,32 @@ static inline const float* first_input(const Strip& strip, int32_t y, int32_t x)
   return (const float*)strip.args->input + (iy * s->in_w + (int64_t)x * s->stride_w - s->pad_w) * s->in_stride + strip.group * (s->in_c / s->groups);
 }
 
-/* Output columns [begin, end) of row y, all inside. A tile runs through strip.pass blocks before the next tile does. */
+/* D of up to kTiles tiles, from the given one on, of `width` pixels cut into `tiles`; returns their pixels. */
+static int32_t sum_run(const FloatTile& t, int32_t blocks, const float* first, int32_t width, int32_t tiles, int32_t tile, vf* sums) {
+  int32_t done = 0;
+  for (int32_t i = 0, count; i < kTiles && tile < tiles; ++i, ++tile, done += count) {
+    count = width / tiles + (tile < width % tiles);
+    if (blocks == kBlocks) sum_pixels<kBlocks>(count, t, first + done * t.pixel_step, sums + done);
+    else sum_pixels<1>(count, t, first + done * t.pixel_step, sums + done);
+  }
+  return done;
+}
+
+/* Output columns [begin, end) of row y, all inside. A run of tiles passes through strip.pass blocks before the next run does. */
 static void conv_row(const Strip& strip, int32_t y, TapRange inside) {
   FloatTile t = tile_of(strip, y, false);
   const int32_t width = inside.end - inside.begin, tiles = (width + kPixels - 1) / kPixels;
   const float* weights = t.weights;
-  vf sums[kBlocks][kPixels];
+  vf sums[kBlocks * kRow];
   for (int32_t k0 = 0; k0 < strip.blocks; k0 += strip.pass) {
     const float* first = first_input(strip, y, inside.begin);
     const int32_t k1 = k0 + strip.pass < strip.blocks ? k0 + strip.pass : strip.blocks;
-    for (int32_t tile = 0, x = inside.begin, count; tile < tiles; ++tile, x += count, first += count * t.pixel_step) {
-      count = width / tiles + (tile < width % tiles);
+    for (int32_t tile = 0, x = inside.begin, count = 0; tile < tiles; tile += kTiles, x += count, first += count * t.pixel_step) {
       for (int32_t k = k0, n; k < k1; k += n) {
         n = k1 - k >= kBlocks ? kBlocks : 1;
         t.weights = weights + k * t.block_step;
-        if (n == kBlocks) sum_pixels<kBlocks>(count, t, first, sums);
-        else sum_pixels<1>(count, t, first, sums);
-        for (int32_t b = 0; b < n; ++b) bf_finish_floats(strip.args, y, x, count, strip.b + k + b, strip.group, sums[b]);
+        count = sum_run(t, n, first, width, tiles, tile, sums);
+        for (int32_t b = 0; b < n; ++b) bf_finish_floats(strip.args, y, x, count, strip.b + k + b, strip.group, sums + b * kRow);
       }
     }
   }
@@ -131,14 +142,14 @@ static void conv_column(const Strip& strip, int32_t y, int32_t count, int32_t x)
   t.columns = bf_valid_columns(&strip.args->shape, x);
   if (t.columns.begin > t.columns.end) t.columns.end = t.columns.begin;
   const float* first = first_input(strip, y, x);
-  vf sums[4][kPixels];
+  vf sums[4 * kRow];
   for (int32_t k = 0, n; k < strip.blocks; k += n, t.weights += n * t.block_step) {
     n = count == 1 && strip.blocks - k >= 4 ? 4 : strip.blocks - k >= kBlocks ? kBlocks : 1;
     if (n == 4) sum_tile<1, 4>(t, first, sums);
     else if (n == kBlocks) sum_pixels<kBlocks>(count, t, first, sums);
     else sum_pixels<1>(count, t, first, sums);
     for (int32_t b = 0; b < n; ++b)
-      for (int32_t p = 0; p < count; ++p) bf_finish_floats(strip.args, y + p, x, 1, strip.b + k + b, strip.group, sums[b] + p);
+      for (int32_t p = 0; p < count; ++p) bf_finish_floats(strip.args, y + p, x, 1, strip.b + k + b, strip.group, sums + b * kRow + p);
   }
 }
 
