@@ -1,10 +1,11 @@
 """Random calls of single conv kernels, and what they must give (plain NumPy, int64 and emulated fma)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from bitfold.ir.arithmetic import fma
 from bitfold.ir.encoding import Binary, Coded, PowerOfTwo, Ternary, Uniform
@@ -70,28 +71,32 @@ def random_codes(rng: np.random.Generator, e: Coded, shape: tuple[int, ...]) -> 
 
 def random_geometry(rng: np.random.Generator, max_channels: int) -> list[int]:
     """The first 13 entries of a shape: half of them grouped, half of these at word and block boundaries, a few linear."""
+    draws = iter(rng.random(20).tolist())  # at once: a call of rng for each takes ten times as long
+
+    def integer(low: int, high: int) -> int:  # without high
+        return low + int(next(draws) * (high - low))
 
     def channels() -> int:
-        return EDGES[rng.integers(len(EDGES))] if rng.random() < 0.6 else int(rng.integers(1, max_channels + 1))
+        return EDGES[integer(0, len(EDGES))] if next(draws) < 0.6 else integer(1, max_channels + 1)
 
-    kind = rng.random()
+    kind = next(draws)
     groups, cin, cout = 1, channels(), channels()
     if kind < 0.2:
-        groups = int(rng.integers(2, 4))
-        cin, cout = 32 * int(rng.integers(1, 3)) * groups, 16 * int(rng.integers(1, 5)) * groups
+        groups = integer(2, 4)
+        cin, cout = 32 * integer(1, 3) * groups, 16 * integer(1, 5) * groups
     elif kind < 0.35:
-        groups = int(rng.integers(2, 6))
-        cin, cout = groups * int(rng.integers(1, 20)), groups * int(rng.integers(1, 20))
+        groups = integer(2, 6)
+        cin, cout = groups * integer(1, 20), groups * integer(1, 20)
     elif kind < 0.45:
         groups = cin = cout = channels()
-    if rng.random() < 0.1:
-        return [1, int(rng.integers(1, 20)), cin, cout, 1, 1, 1, 1, 0, 0, 1, 1, groups]
+    if next(draws) < 0.1:
+        return [1, integer(1, 20), cin, cout, 1, 1, 1, 1, 0, 0, 1, 1, groups]
     while True:
-        h, w = (int(rng.integers(1, 14)) for _ in range(2))
-        kh, kw = (KERNEL_SIZES[i] for i in rng.integers(len(KERNEL_SIZES), size=2))
-        sh, sw = (int(v) for v in rng.integers(1, 4, 2))
-        dh, dw = (DILATIONS[i] for i in rng.integers(len(DILATIONS), size=2))
-        ph, pw = (int(v) for v in rng.integers(0, 4, 2))
+        draws = iter(rng.random(10).tolist())
+        h, w = integer(1, 14), integer(1, 14)
+        kh, kw = (KERNEL_SIZES[integer(0, len(KERNEL_SIZES))] for _ in range(2))
+        sh, sw, dh, dw = integer(1, 4), integer(1, 4), DILATIONS[integer(0, len(DILATIONS))], DILATIONS[integer(0, len(DILATIONS))]
+        ph, pw = integer(0, 4), integer(0, 4)
         if h + 2 * ph > dh * (kh - 1) and w + 2 * pw > dw * (kw - 1):
             return [h, w, cin, cout, kh, kw, sh, sw, ph, pw, dh, dw, groups]
 
@@ -208,8 +213,8 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
     strange = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], dtype=np.float32)
 
     def floats(*shape: int, odd: float = 0.0) -> np.ndarray:
-        a = rng.standard_normal(shape).astype(np.float32)
-        return np.where(rng.random(shape) < odd, rng.choice(strange, shape), a)
+        a = rng.standard_normal(shape, dtype=np.float32)
+        return np.where(rng.random(shape) < odd, strange[rng.integers(len(strange), size=shape)], a) if odd else a
 
     e: dict[str, Any] = {"copies": copies}
     if rng.random() < 0.7:
@@ -242,50 +247,62 @@ def random_epilogue(rng: np.random.Generator, case: Case, family: str) -> dict[s
     return e
 
 
-def taps(case: Case) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """(tap row, tap column, valid output rows, valid output columns, their input rows, their input columns), in order."""
-    h, w, _, _, kh, kw, sh, sw, ph, pw, dh, dw, _, _ = case.shape
-    oh, ow = case.out_size
-    for i in range(kh):
-        iy = np.arange(oh) * sh - ph + i * dh
-        rows = np.flatnonzero((iy >= 0) & (iy < h))
-        for j in range(kw):
-            ix = np.arange(ow) * sw - pw + j * dw
-            columns = np.flatnonzero((ix >= 0) & (ix < w))
-            yield i, j, rows, columns, iy[rows], ix[columns]
+def windows(case: Case, outside: float) -> np.ndarray:
+    """The inputs under every tap, (OH, OW, groups, KH, KW, C / groups), a view; ``outside`` stands around the image."""
+    _, _, cin, _, kh, kw, sh, sw, ph, pw, dh, dw, groups, _ = case.shape
+    padded = np.pad(case.x, ((ph, ph), (pw, pw), (0, 0)), constant_values=outside)
+    seen = sliding_window_view(padded, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(0, 1))[::sh, ::sw, :, ::dh, ::dw]
+    return seen.reshape(*seen.shape[:2], groups, cin // groups, kh, kw).transpose(0, 1, 2, 4, 5, 3)
 
 
 def reference_distances(case: Case) -> np.ndarray:
     """D of adder_u8, int64 (OH, OW, O): all taps, those outside the image with the code that stands there."""
-    cout, kh, kw, sh, sw, ph, pw, dh, dw, groups = case.shape[3:13]
-    (oh, ow), per_in = case.out_size, case.w.shape[1]
-    padded = np.pad(case.x, ((ph, ph), (pw, pw), (0, 0)), constant_values=case.outside)
-    d = np.zeros((oh, ow, groups, cout // groups), dtype=np.int64)
-    for i, j in np.ndindex(kh, kw):
-        patch = padded[i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
-        patch = patch.reshape(oh, ow, groups, 1, per_in)
-        d -= np.abs(case.w[:, :, i, j].reshape(groups, -1, per_in) - patch).sum(axis=-1)
-    return d.reshape(oh, ow, cout)
+    assert case.outside is not None
+    patches, groups = windows(case, case.outside), case.shape[12]
+    weights = case.w.reshape(groups, -1, *case.w.shape[1:]).transpose(0, 1, 3, 4, 2)  # (groups, O / groups, KH, KW, C / groups)
+    d = np.zeros((*case.out_size, groups, weights.shape[1]), dtype=np.int64)
+    for i, j in np.ndindex(*case.w.shape[2:]):
+        d -= np.abs(weights[:, :, i, j] - patches[:, :, :, None, i, j]).sum(axis=-1)
+    return d.reshape(*case.out_size, -1)
 
 
 def reference_sums(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """D (int64 or float32, one fma a step) as (OH, OW, O), and S_a as (OH, OW, groups)."""
-    cout, groups = case.shape[3], case.shape[12]
-    per_in, per_out = case.w.shape[1], cout // groups
-    d = np.zeros((*case.out_size, cout), dtype=case.w.dtype)
-    s = np.zeros((*case.out_size, groups), dtype=case.w.dtype)
-    group = np.arange(cout) // per_out
-    for i, j, rows, columns, iy, ix in taps(case):
-        patch = case.x[np.ix_(iy, ix)].reshape(len(rows), len(columns), groups, per_in)
-        at = np.ix_(rows, columns)
-        if case.w.dtype == np.int64:
-            grouped = case.w[:, :, i, j].reshape(groups, per_out, per_in)
-            d[at] += np.einsum("yxgc,goc->yxgo", patch, grouped).reshape(len(rows), len(columns), cout)
-            s[at] += patch.sum(axis=-1)
-            continue
-        for c in range(per_in):
-            d[at] = fma(patch[:, :, group, c], case.w[:, c, i, j], d[at])
-    return d, s
+    """D (int64, or float32 with one fma a step) as (OH, OW, O), and S_a as (OH, OW, groups)."""
+    groups, (oh, ow) = case.shape[12], case.out_size
+    patches = windows(case, 0).reshape(oh * ow, groups, -1)
+    weights = case.w.reshape(groups, -1, *case.w.shape[1:]).transpose(0, 1, 3, 4, 2).reshape(groups, -1, patches.shape[2])
+    if case.w.dtype == np.int64:  # sums below 2^53 are exact in float64, whose matrix product is the fast one
+        assert int(np.abs(case.x).max()) * int(np.abs(case.w).max()) * patches.shape[2] < 2**53
+        d = np.matmul(patches.transpose(1, 0, 2).astype(np.float64), weights.transpose(0, 2, 1).astype(np.float64))
+        return d.transpose(1, 0, 2).astype(np.int64).reshape(oh, ow, -1), patches.sum(axis=-1).reshape(oh, ow, groups)
+    inside = windows(replace(case, x=np.ones_like(case.x)), 0).reshape(oh * ow, groups, -1) > 0
+    d = np.zeros((oh * ow, groups, weights.shape[1]), dtype=np.float32)
+    some = 1 + (1 << 20) // d.size  # steps at once
+    for k in range(0, patches.shape[2], some):
+        steps = (np.moveaxis(v[:, :, k : k + some], -1, 0) for v in (patches, weights, inside))
+        a, b, valid = next(steps)[..., None], next(steps)[:, None], next(steps)[..., None]
+        d = chained_fma(*np.broadcast_arrays(a, b, valid), d)
+    return d.reshape(oh, ow, -1), np.zeros((oh, ow, groups))
+
+
+def chained_fma(a: np.ndarray, b: np.ndarray, valid: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """start, then fma(a[k], b[k], sum) for every k where ``valid``. The plain sum is rounded twice, which goes wrong only where it is not
+    exact and lies half way between two float32 (or is tiny): a column of such a sum is done again, by ``fma``."""
+    products = np.where(valid, np.multiply(a, b, dtype=np.float64), -0.0)  # adding -0.0 changes nothing
+    totals, sums = np.empty_like(products), np.empty((len(a) + 1, *start.shape), dtype=np.float32)
+    sums[0] = start
+    for product, total, before, after in zip(products, totals, sums[:-1], sums[1:], strict=True):
+        np.add(product, before, out=total)
+        after[...] = total
+    at = np.nonzero(((totals.view(np.int64) & 0x1FFFFFFF) == 0x10000000) | (np.abs(totals) < 2.0**-126) & (totals != 0))
+    back = totals[at] - products[at]
+    inexact = ((products[at] - (totals[at] - back)) + (sums[:-1][at] - back)) != 0
+    for column in {tuple(c) for c in np.transpose(at[1:])[inexact].tolist()}:
+        value: np.ndarray = start[column]
+        for k in np.flatnonzero(valid[(slice(None), *column)]):
+            value = fma(a[(k, *column)], b[(k, *column)], value)
+        sums[(-1, *column)] = value
+    return sums[-1]
 
 
 def reference_outputs(case: Case) -> dict[str, np.ndarray]:

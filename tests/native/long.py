@@ -2,20 +2,25 @@
 
     python -m tests.native.long --cases 100000 --family conv_b1 --seed 7
 
-Vector kernels run against scalar C, scalar C against NumPy; no integer may differ and floats are equal bit for bit. Most cases are small,
-so that a case takes about a millisecond; one in 20 is of any size. A difference names the seed that brings it back in a few seconds.
+On every case every kernel of the family that serves the shape runs against scalar C, and scalar C against NumPy, until each kernel has run
+so many; no integer may differ and floats are equal bit for bit. Each case has its own shape, encodings, epilogue and data. They are small,
+so that a case takes about a millisecond: LIGHT products at most, but for one in ANY_SIZE of the larger ones that are drawn. Batches
+run in --jobs processes, and each has its own seed; a difference names the command that brings it back in a few seconds.
 """
 
 import argparse
+import multiprocessing
 import os
 import time
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from tests.native.test_conv_kernels import KERNELS, SCALAR, check_against_numpy, check_against_scalar
+from tests.native.test_conv_kernels import KERNELS, SCALAR, check_against_scalar
 
-BATCH, ANY_SIZE = 500, 20
-LIGHT = 100_000  # products
+BATCH, ANY_SIZE = 500, 50
+LIGHT = 20_000  # products
 
 
 def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
@@ -24,26 +29,47 @@ def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
     return h * w // (sh * sw) * cin * cout * kh * kw // groups <= LIGHT or rng.random() < 1 / ANY_SIZE
 
 
-def run(family: str, first: int, cases: int, seed: int, minutes: float) -> None:
-    """Cases [first, cases) of every kernel of the family, or as many as the time allows. AssertionError at a difference."""
-    vector = [name for name, f in KERNELS if f == family and name != SCALAR[family]]
-    start = shown = time.monotonic()
-    done = first
-    while done < cases and time.monotonic() - start < 60 * minutes:
-        count = min(BATCH, cases - done)
-        rng = np.random.default_rng([seed, done])
-        try:
-            if vector:
-                check_against_scalar(rng, vector, family, count, partial(sizes, rng))
-            check_against_numpy(rng, family, count, partial(sizes, rng))
-        except AssertionError:
-            print(f"{family}: a difference; again with --family {family} --seed {seed} --cases {done + count} --first {done}", flush=True)
-            raise
-        done += count
-        if time.monotonic() - shown > 10 or done == cases:
-            shown = time.monotonic()
-            print(f"{family}: {done:,} of {cases:,} cases, {shown - start:.0f} s", flush=True)
-    print(f"{family}: {done - first:,} cases, seed {seed}, 0 differences: {', '.join([SCALAR[family], *vector])}", flush=True)
+def batch(job: tuple[str, int, int, int]) -> tuple[str, int, str | None]:
+    """(family, cases run, the difference or None) of the cases [first, last) of a family."""
+    family, first, last, seed = job
+    rng = np.random.default_rng([seed, first])
+    try:
+        check_against_scalar(rng, kernels(family), family, last - first, partial(sizes, rng), numpy=True)
+    except AssertionError as difference:
+        again = f"python -m tests.native.long --family {family} --seed {seed} --first {first} --cases {last}"
+        return family, last - first, f"{family}: a difference, again with: {again}\n{difference}"
+    return family, last - first, None
+
+
+def kernels(family: str) -> list[str]:
+    """The scalar kernel first."""
+    return [SCALAR[family], *(name for name, f in KERNELS if f == family and name != SCALAR[family])]
+
+
+def results(jobs: list[tuple[str, int, int, int]], processes: int) -> Iterator[tuple[str, int, str | None]]:
+    if processes == 1:
+        yield from map(batch, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(batch, jobs)
+
+
+def run(families: list[str], first: int, cases: int, seed: int, processes: int) -> int:
+    """Differences found in the cases [first, cases) of every kernel of the families."""
+    jobs = [(family, at, min(at + BATCH, cases), seed) for family in families for at in range(first, cases, BATCH)]
+    start, done, failed = time.monotonic(), Counter[str](), 0
+    for family, count, difference in results(jobs, processes):
+        done[family] += count
+        if difference is not None:
+            failed += 1
+            print(difference, flush=True)
+        if done[family] % (20 * BATCH) == 0 or done[family] == cases - first:
+            print(f"{family}: {done[family]:,} of {cases - first:,} cases, {time.monotonic() - start:.0f} s", flush=True)
+    minutes = (time.monotonic() - start) / 60
+    for family in families:
+        print(f"{family}: {done[family]:,} cases of each of {', '.join(kernels(family))} and NumPy", flush=True)
+    print(f"seed {seed}, {minutes:.1f} minutes, {processes} processes: {failed} batches with differences", flush=True)
+    return failed
 
 
 def main() -> None:
@@ -52,12 +78,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="begin with this case, as a difference says")
     parser.add_argument("--family", choices=sorted(SCALAR), help="one family only")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="for each family; what was run until then counts")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}, {options.cases:,} cases of every kernel", flush=True)
-    for family in [options.family] if options.family else sorted(SCALAR):
-        run(family, options.first, options.cases, seed, options.minutes)
+    families = [options.family] if options.family else sorted(SCALAR)
+    raise SystemExit(1 if run(families, options.first, options.cases, seed, options.jobs) else 0)
 
 
 if __name__ == "__main__":

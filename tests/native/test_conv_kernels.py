@@ -29,18 +29,27 @@ def any_size(shape: list[int]) -> bool:
 
 
 def check_against_scalar(
-    rng: np.random.Generator, kernels: list[str], family: str, count: int, wanted: Callable[[list[int]], bool] = any_size
+    rng: np.random.Generator,
+    kernels: list[str],
+    family: str,
+    count: int,
+    wanted: Callable[[list[int]], bool] = any_size,
+    numpy: bool = False,
 ) -> None:
-    """Random cases of ``wanted`` shapes until each of the kernels has run ``count``; a case is run by all kernels that serve it."""
+    """Random cases of ``wanted`` shapes until each of the kernels has run ``count``; a case is run by all kernels that serve it.
+    ``numpy``: scalar C is compared with NumPy on each of these cases, too."""
     done = dict.fromkeys(kernels, 0)
     while waiting := [name for name in kernels if done[name] < count]:
         case = random_case(
             rng, family, serves=lambda shape, w=waiting: wanted(shape) and any(core.conv_refusal(name, shape) is None for name in w)
         )
         want = case.run(core, SCALAR[family])
+        if numpy:
+            compare_with_numpy(case, want, SCALAR[family])
         for kernel in (name for name in kernels if core.conv_refusal(name, case.shape) is None):
-            compare(case, want, case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2))), f"case {done[kernel]} of {kernel}")
             done[kernel] += 1
+            if kernel != SCALAR[family]:
+                compare(case, want, case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2))), f"case {done[kernel]} of {kernel}")
 
 
 def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray], name: str) -> None:
@@ -124,23 +133,26 @@ def test_simd_equals_scalar_long(rng: np.random.Generator, family: str) -> None:
     check_against_scalar(rng, [name for name, f in KERNELS if f == family and name != SCALAR[family]], family, CASES["long"])
 
 
-def check_against_numpy(rng: np.random.Generator, family: str, count: int, wanted: Callable[[list[int]], bool] = any_size) -> None:
+def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> None:
     for number in range(count):
-        case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130, serves=wanted)
-        got, want = case.run(core, SCALAR[family]), reference_outputs(case)
-        what = f"case {number}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
-        cout = case.out_channels
-        if "i32" in got:
-            assert np.array_equal(got["i32"][:, :cout], want["i32"]), f"accumulators differ; {what}"
-            assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
-        if "f32" in got:
-            assert same_floats(got["f32"][:, :cout], want["f32"]), f"float32 outputs differ; {what}"
-        if "u8" in got:
-            assert np.array_equal(got["u8"][:, :cout], want["u8"]), f"bytes of codes differ; {what}"
-        if "bits" in got:
-            bits = np.unpackbits(got["bits"].view(np.uint8), axis=1, bitorder="little").astype(bool)
-            assert np.array_equal(bits[:, :cout], want["bits"]), f"packed bits differ; {what}"
-            assert not bits[:, cout:].any(), f"padding bits are not 0; {what}"
+        case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130)
+        compare_with_numpy(case, case.run(core, SCALAR[family]), f"case {number}")
+
+
+def compare_with_numpy(case: Case, got: dict[str, np.ndarray], name: str) -> None:
+    want, cout = reference_outputs(case), case.out_channels
+    what = f"{name}: shape {case.shape}, {case.in_format} x {case.weight_format}, {sorted(case.epilogue)}"
+    if "i32" in got:
+        assert np.array_equal(got["i32"][:, :cout], want["i32"]), f"accumulators differ; {what}"
+        assert np.array_equal(got["patch_sums"], want["patch_sums"]), f"patch sums differ; {what}"
+    if "f32" in got:
+        assert same_floats(got["f32"][:, :cout], want["f32"]), f"float32 outputs differ; {what}"
+    if "u8" in got:
+        assert np.array_equal(got["u8"][:, :cout], want["u8"]), f"bytes of codes differ; {what}"
+    if "bits" in got:
+        bits = np.unpackbits(got["bits"].view(np.uint8), axis=1, bitorder="little").astype(bool)
+        assert np.array_equal(bits[:, :cout], want["bits"]), f"packed bits differ; {what}"
+        assert not bits[:, cout:].any(), f"padding bits are not 0; {what}"
 
 
 @pytest.mark.parametrize("family", sorted(SCALAR))

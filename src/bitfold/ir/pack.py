@@ -7,6 +7,8 @@ input-channel axis is last, eight channels a byte, least significant bit first; 
              Uniform: code - min_code
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from bitfold.errors import GraphError
@@ -29,12 +31,8 @@ def pack(codes: np.ndarray, encoding: Coded) -> np.ndarray:
     axis = _channel_axis(codes.ndim)
     if not np.issubdtype(codes.dtype, np.integer):
         raise GraphError(f"pack: codes have dtype {codes.dtype}; allowed: integer dtypes")
-    decode = _decode_table(encoding)
     low, high = encoding.min_code, encoding.max_code
-    field_of = np.full(high - low + 1, -1, dtype=np.int32)
-    known = np.flatnonzero(decode != _NO_CODE)[::-1]  # descending, so that the smallest field of a code (not "negative zero") stays
-    field_of[decode[known] - low] = known
-
+    field_of = _field_table(encoding)
     inside = (codes >= low) & (codes <= high)
     fields = field_of[np.where(inside, codes, low).astype(np.int32) - low]
     wrong = ~inside | (fields < 0)
@@ -83,6 +81,16 @@ def _exceeds(planes: np.ndarray, limit: int) -> np.ndarray:
             greater = greater | (equal & plane)
             equal = equal & ~plane
     return greater
+
+
+@lru_cache(maxsize=64)
+def _field_table(encoding: Coded) -> np.ndarray:
+    """Field of every code from min_code to max_code; -1 where there is none."""
+    decode = _decode_table(encoding)
+    field_of = np.full(encoding.max_code - encoding.min_code + 1, -1, dtype=np.int32)
+    known = np.flatnonzero(decode != _NO_CODE)[::-1]  # descending, so that the smallest field of a code (not "negative zero") stays
+    field_of[decode[known] - encoding.min_code] = known
+    return field_of
 
 
 def _decode_table(encoding: Coded) -> np.ndarray:
