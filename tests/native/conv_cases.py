@@ -130,12 +130,21 @@ def random_case(
     rng: np.random.Generator, family: str, max_channels: int = 130, serves: Callable[[list[int]], bool] = lambda shape: True
 ) -> Case:
     """A call whose shape ``serves`` accepts."""
+    return case_of(rng, family, random_shape(rng, family, max_channels, serves))
+
+
+def random_shape(rng: np.random.Generator, family: str, max_channels: int, serves: Callable[[list[int]], bool]) -> list[int]:
     while True:
         dense = family == "dense_packed" and rng.random() < 0.5
         g = dense_geometry(rng) if dense else random_geometry(rng, max_channels)
         stride = g[2] if rng.random() < 0.5 else (g[2] + 15) // 16 * 16
         if serves([*g, stride]):
-            break
+            return [*g, stride]
+
+
+def case_of(rng: np.random.Generator, family: str, shape: list[int]) -> Case:
+    """Encodings, data and epilogue for a shape."""
+    g, stride = shape[:13], shape[13]
     if family == "conv_f32":
         case = float_case(rng, g, stride)
     elif family == "adder_u8":

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.native.conv_cases import Case, coded_case, float_case, random_case, random_epilogue, reference_outputs, same_floats
+from tests.native.conv_cases import (
+    Case,
+    case_of,
+    coded_case,
+    float_case,
+    random_case,
+    random_epilogue,
+    random_shape,
+    reference_outputs,
+    same_floats,
+)
 
 pytestmark = pytest.mark.native
 
@@ -34,22 +44,26 @@ def check_against_scalar(
     family: str,
     count: int,
     wanted: Callable[[list[int]], bool] = any_size,
-    numpy: bool = False,
+    each: int = 1,
+    numpy_every: int = 0,
 ) -> None:
-    """Random cases of ``wanted`` shapes until each of the kernels has run ``count``; a case is run by all kernels that serve it.
-    ``numpy``: scalar C is compared with NumPy on each of these cases, too."""
-    done = dict.fromkeys(kernels, 0)
+    """Random cases of ``wanted`` shapes, ``each`` of a shape, until each of the kernels has run ``count``; a case is run by all kernels
+    that serve it. One case in ``numpy_every`` of scalar C is compared with NumPy too (0: none)."""
+    done, cases = dict.fromkeys(kernels, 0), 0
     while waiting := [name for name in kernels if done[name] < count]:
-        case = random_case(
-            rng, family, serves=lambda shape, w=waiting: wanted(shape) and any(core.conv_refusal(name, shape) is None for name in w)
-        )
-        want = case.run(core, SCALAR[family])
-        if numpy:
-            compare_with_numpy(case, want, SCALAR[family])
-        for kernel in (name for name in kernels if core.conv_refusal(name, case.shape) is None):
-            done[kernel] += 1
-            if kernel != SCALAR[family]:
-                compare(case, want, case.run(core, kernel, *(int(v) for v in rng.integers(1, 4, 2))), f"case {done[kernel]} of {kernel}")
+        shape = random_shape(rng, family, 130, lambda s, w=waiting: wanted(s) and any(core.conv_refusal(name, s) is None for name in w))
+        serving = [name for name in kernels if core.conv_refusal(name, shape) is None]
+        for _ in range(each):
+            case = case_of(rng, family, shape)
+            want = case.run(core, SCALAR[family])
+            if numpy_every and cases % numpy_every == 0:
+                compare_with_numpy(case, want, SCALAR[family])
+            cases += 1
+            for kernel in serving:
+                done[kernel] += 1
+                if kernel != SCALAR[family]:
+                    parts = (int(v) for v in rng.integers(1, 4, 2))
+                    compare(case, want, case.run(core, kernel, *parts), f"case {done[kernel]} of {kernel}")
 
 
 def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray], name: str) -> None:
