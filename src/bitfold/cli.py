@@ -325,7 +325,8 @@ def bench_kernels(
     """
     benches, module = importlib.import_module("bitfold.commands.benches"), importlib.import_module("bitfold.bench.kernels")
     chosen = [] if peers == "none" else benches.names(peers)
-    options = {"names": benches.names(shapes), "peer_names": chosen, "threads": threads, "batch": batch}
+    wanted = benches.names(shapes, [shape.name for shape in module.SHAPES])
+    options = {"names": wanted, "peer_names": chosen, "threads": threads, "batch": batch}
     made = benches.run(module.run, console, keep, "bitfold", **options) if from_ is None else benches.kept(from_, console)
     if out is not None:
         benches.write_kernels(made, out)

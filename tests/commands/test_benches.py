@@ -39,5 +39,6 @@ def test_the_table_has_speed_ups_and_reasons():
 def test_names_are_split_at_commas():
     assert benches.names(None) is None
     assert benches.names("a, b") == ["a", "b"]
+    assert benches.names("a, b, c rows,a", ["a", "b, c rows"]) == ["a", "b, c rows", "a"]
     with pytest.raises(ConfigError, match="names with commas"):
         benches.names("a,,b")

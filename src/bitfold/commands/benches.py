@@ -1,6 +1,6 @@
 """What ``bitfold bench`` does: runs one of the benches, prints its table, keeps its rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,18 @@ def table(made: Sequence[Row], reference: str | None) -> Table:
     return shown
 
 
-def names(text: str | None) -> list[str] | None:
-    """A list given with commas; None where the option is absent."""
+def names(text: str | None, known: Collection[str] = ()) -> list[str] | None:
+    """A list given with commas; None where the option is absent. ``known``: names that may hold commas themselves."""
     if text is None:
         return None
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
+    parts = [name.strip() for name in text.split(",")]
+    if not all(parts):
         raise ConfigError(f"{text!r}: expected names with commas between them")
+    found = []
+    while parts:
+        n = next((n for n in range(len(parts), 1, -1) if ", ".join(parts[:n]) in known), 1)
+        found.append(", ".join(parts[:n]))
+        del parts[:n]
     return found
 
 
