@@ -153,6 +153,14 @@ void check_distance(const ConvSpec& s) {
   require(s.patch_sums < 0, "Conv: adder_u8 has no patch sums");
 }
 
+/* No sum of products of codes leaves int32. The encodings decide, as when a graph is checked, whatever the codes at hand. */
+void check_sums(const ConvSpec& s) {
+  const auto largest = [](const CodeFormat& f) { return std::max(f.max_code(), -f.min_code()); };
+  const double terms = static_cast<double>(s.weights.group_c) * s.kernel_h * s.kernel_w;
+  require(terms * largest(s.x_format) * largest(s.weights.format) < 2147483648.0,
+          std::string("Conv: sums of ") + family_name(s.family) + " do not fit int32 accumulators");
+}
+
 /* What a byte of the input can be, and the row that stands for taps outside the image. */
 void set_bytes(const ConvSpec& s, ConvStep& k) {
   bf_byte_codes& bytes = k.args.in_bytes;
@@ -184,6 +192,7 @@ void set_input(const ConvSpec& s, ConvStep& k) {
     k.args.in_planes = s.x_format.code_planes();
   }
   if (k.x.kind == Kind::kU8) set_bytes(s, k);
+  if ((k.x.kind == Kind::kBits || k.x.kind == Kind::kU8) && s.family != Family::kAdderU8) check_sums(s);
   const bf_conv_shape& shape = k.args.shape;
   k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
   k.is_linear = k.x.pixels() == 1 && s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0;

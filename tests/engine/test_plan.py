@@ -292,3 +292,20 @@ def test_a_value_between_others_ends_in_the_arena() -> None:
     new_plan(size).value("f32", (4, 4, 16), 48, 128)
     with pytest.raises(ValueError, match="of an arena of"):
         new_plan(size - 64).value("f32", (4, 4, 16), 48, 128)
+
+
+@pytest.mark.parametrize(("bits", "message"), [(16, "sums of conv_planes do not fit int32"), (15, "sums of conv_planes"), (8, None)])
+def test_sums_of_planes_fit_int32(bits: int, message: str | None) -> None:
+    plan = new_plan(1 << 18)
+    source, x = (
+        plan.value("i16", (4, 4, 16), 16, 0),
+        plan.value("bits", (4, 4, 16), bits, 1 << 13, bits, "uniform", min_code=-(1 << bits - 1)),
+    )
+    plan.input(source, "i16")
+    plan.convert(source, x)
+    width = ("uniform", bits, True, 0)
+    y, sums = plan.value("f32", (4, 4, 16), 16, 1 << 16), plan.value("i32", (4, 4, 1), 1, 1 << 17)
+    weights = np.zeros(bits * 16 * 9 * 2, np.uint8)
+    arguments = {"weights": weights, "weight_format": width, "x_format": width, "family": "conv_planes", "patch_sums": sums}
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        conv(plan, x, y, **arguments)

@@ -8,7 +8,6 @@ import numpy as np
 
 import bitfold
 from bitfold.errors import ConfigError
-from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph
 
 TOP = 5
@@ -18,8 +17,7 @@ def run_file(file: Path, source: Path, threads: int) -> tuple[np.ndarray, list[d
     """Outputs (n, ...) and the best classes of every sample as rows. ``source``: .npy with network inputs, else an image."""
     graph = Graph.load(file)
     (shape,) = (t.shape for t in graph.inputs.values())
-    takes_bytes = any(not isinstance(t.element, Float) for t in graph.inputs.values())
-    x = _array(source, shape) if source.suffix == ".npy" else _image(source, shape, graph.metadata, takes_bytes)
+    x = _array(source, shape) if source.suffix == ".npy" else _image(source, shape, graph.metadata, graph.takes_bytes)
     outputs = bitfold.load(graph, threads=threads)(x)
     return outputs, _rows(outputs, graph.metadata.get("classes", "").split("\n"))
 

@@ -13,7 +13,6 @@ from bitfold.data import Batch, Loader
 from bitfold.engine.liveness import liveness
 from bitfold.errors import ConfigError, unknown
 from bitfold.export.report import VerifyReport
-from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph
 from bitfold.training.evaluate import evaluate
 from bitfold.training.loaders import test_loader
@@ -37,8 +36,7 @@ def evaluate_file(path: Path, data: Path | None, file: Path, threads: int) -> di
 
 def _as_taken(graph: Graph, loader: Loader, batch: Batch) -> torch.Tensor:
     """The pictures of a batch as the graph takes them: normalised floats, or bytes."""
-    takes_bytes = not isinstance(next(iter(graph.inputs.values())).element, Float)
-    return loader.dataset.images[batch.indices] if takes_bytes else batch.inputs
+    return loader.dataset.images[batch.indices] if graph.takes_bytes else batch.inputs
 
 
 def integer_stem(input_: str, stem_bits: int | None) -> int | None:

@@ -61,8 +61,7 @@ def verify(
         raise ExportError(f"verify: {len(xs[0])} inputs, layer_images={layer_images}, batch={batch}; allowed: 1 or more")
     if labels is not None and len(labels) != len(xs[0]):
         raise ExportError(f"verify: {len(labels)} labels for {len(xs[0])} inputs")
-    takes_bytes = not isinstance(next(iter(graph.inputs.values())).element, Float)
-    if takes_bytes and xs[0].dtype != torch.uint8:
+    if graph.takes_bytes and xs[0].dtype != torch.uint8:
         raise ExportError(f"verify: x is {xs[0].dtype}; allowed for a graph that takes pictures as bytes: torch.uint8")
     with torch.no_grad():
         return _Verification(frozen_copy(model), graph, backend, threads, layer_images).run(xs, batch, labels, progress)

@@ -74,6 +74,11 @@ class Graph:
 
         return infer(self)
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether an input is of codes, pictures as bytes, and not of floats."""
+        return any(not isinstance(tensor.element, Float) for tensor in self.inputs.values())
+
     @cached_property
     def live(self) -> tuple[Node, ...]:
         """The nodes that an output depends on, in order."""
