@@ -21,6 +21,29 @@ BF_INLINE void add_in_place(__m256i& acc, __m256i x) { asm("vpaddb %1, %0, %0" :
 /* Keeps the compiler from mixing what stands before and after, which would take more registers than there are. */
 BF_INLINE void keep_apart() { asm volatile("" ::: "memory"); }
 
+/* acc += what V registers of weights, from pair_bytes to pair_bytes, look up in the tables of P pixels: their low nibbles in table(p, 0), their
+ * high ones in table(p, 1), which point to 16 entries each. */
+template <int P, int V, typename Table>
+BF_INLINE void add_lookups(const uint8_t* w, int64_t pair_bytes, const Table& table, __m256i (&acc)[P][V]) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  BF_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    __m256i index[V];
+    BF_UNROLL
+    for (int v = 0; v < V; ++v) {
+      const __m256i weights = _mm256_load_si256((const __m256i*)(w + v * pair_bytes));
+      index[v] = _mm256_and_si256(half ? _mm256_srli_epi16(weights, 4) : weights, nibble);
+    }
+    BF_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const __m256i entries = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)table(p, half)));
+      BF_UNROLL
+      for (int v = 0; v < V; ++v) add_in_place(acc[p][v], _mm256_shuffle_epi8(entries, index[v]));
+    }
+    keep_apart();
+  }
+}
+
 /* sums[..][0]: channels 0-7 and 16-23 of a register of 32, [1]: the others. */
 template <int P, int V>
 BF_INLINE void add_bytes(const __m256i (&acc)[P][V], __m256i (&sums)[P][V][2]) {

@@ -94,25 +94,8 @@ constexpr int32_t kNarrowSteps = 63;  // of up to 4 each
 /* The next `steps` bytes of P pixels against V x 32 output channels. */
 template <int P, int V>
 BF_INLINE void count_wide(Places<P>& a, int32_t steps, const uint8_t* w, int64_t pair_bytes, __m256i (&acc)[P][V]) {
-  const __m256i nibble = _mm256_set1_epi8(15);
-  for (const uint8_t* end = w + 32 * steps; w != end; w += 32, advance(a)) {
-    BF_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      __m256i index[V];
-      BF_UNROLL
-      for (int v = 0; v < V; ++v) {
-        const __m256i weights = _mm256_load_si256((const __m256i*)(w + v * pair_bytes));
-        index[v] = _mm256_and_si256(half ? _mm256_srli_epi16(weights, 4) : weights, nibble);
-      }
-      BF_UNROLL
-      for (int p = 0; p < P; ++p) {
-        const __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)(row_of(a, p) + 16 * half)));
-        BF_UNROLL
-        for (int v = 0; v < V; ++v) add_in_place(acc[p][v], _mm256_shuffle_epi8(table, index[v]));
-      }
-      keep_apart();
-    }
-  }
+  const auto table = [&](int p, int half) __attribute__((always_inline)) { return row_of(a, p) + 16 * half; };
+  for (const uint8_t* end = w + 32 * steps; w != end; w += 32, advance(a)) add_lookups<P, V>(w, pair_bytes, table, acc);
 }
 
 /* The same with V x 16 output channels, both nibbles at once. */

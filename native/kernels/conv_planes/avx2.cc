@@ -13,25 +13,8 @@ constexpr int kMostChunks = 257;    // of 255 at most, in 16-bit sums
 /* The next `lookups` (even) of P pixels against V x 32 output channels. */
 template <int P, int V>
 BF_INLINE void count_lookups(const uint8_t* table, Places<P>& a, int32_t lookups, const uint8_t* w, int64_t pair_bytes, __m256i (&acc)[P][V]) {
-  const __m256i nibble = _mm256_set1_epi8(15);
-  for (const uint8_t* end = w + 16 * lookups; w != end; w += 32, advance(a, 2)) {
-    BF_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      __m256i index[V];
-      BF_UNROLL
-      for (int v = 0; v < V; ++v) {
-        const __m256i weights = _mm256_load_si256((const __m256i*)(w + v * pair_bytes));
-        index[v] = _mm256_and_si256(half ? _mm256_srli_epi16(weights, 4) : weights, nibble);
-      }
-      BF_UNROLL
-      for (int p = 0; p < P; ++p) {
-        const __m256i row = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)(table + place_of(a, p, half))));
-        BF_UNROLL
-        for (int v = 0; v < V; ++v) add_in_place(acc[p][v], _mm256_shuffle_epi8(row, index[v]));
-      }
-      keep_apart();
-    }
-  }
+  const auto row = [&](int p, int half) __attribute__((always_inline)) { return table + place_of(a, p, half); };
+  for (const uint8_t* end = w + 16 * lookups; w != end; w += 32, advance(a, 2)) add_lookups<P, V>(w, pair_bytes, row, acc);
 }
 
 /* 16-bit sums -> counts, and 0. */
