@@ -35,6 +35,7 @@ Threads = Annotated[int, typer.Option(help="Threads of the engine.", min=1)]
 BenchThreads = Annotated[int, typer.Option(help="Threads of every contestant.", min=1)]
 BatchSize = Annotated[int, typer.Option("--batch", help="Images at once.", min=1)]
 Accelerator = Annotated[str, typer.Option(help="cpu, gpu, or auto: a GPU if there is one.")]
+EvalEvery = Annotated[int, typer.Option(help="Epochs between evaluations on the test set; the last is always evaluated.", min=1)]
 VerifyLimit = Annotated[int | None, typer.Option(help="Compare codes on the first N test images only.", min=1)]
 InputType = Annotated[str, typer.Option("--input", metavar="float32|uint8", help="uint8: the file takes pictures as bytes.")]
 StemBits = Annotated[int | None, typer.Option(help="With --input uint8: bits of the integer first layer; default: 16.", min=2, max=16)]
@@ -77,7 +78,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
     data: DataFolder = None,
-    eval_every: Annotated[int, typer.Option(help="Epochs between evaluations on the test set.", min=1)] = 1,
+    eval_every: EvalEvery = 1,
     checkpoint_steps: Annotated[int, typer.Option(help="Optimiser steps between checkpoints within an epoch.", min=1)] = 500,
     accelerator: Accelerator = "auto",
     keep: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Then measure it: bench run --json FILE.")] = None,
@@ -264,6 +265,7 @@ def reproduce(
     threads: Annotated[int, typer.Option(help="CPU threads of each.", min=1)] = 1,
     accelerator: Accelerator = "auto",
     data: DataFolder = None,
+    eval_every: EvalEvery = 1,
     verify_images: Annotated[int, typer.Option(help="Test images whose codes are compared; accuracy is of all.", min=1)] = 1000,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs/STUDY[-PROTOCOL].")] = None,
     from_: Annotated[list[Path] | None, typer.Option("--from", metavar="FILE", help="Only draw the table of these kept rows.")] = None,
@@ -286,7 +288,7 @@ def reproduce(
         _print_rows(commands.listing(request), False)
     elif from_:
         commands.redraw(request, from_, console)
-    elif not commands.reproduce(request, jobs.Setting(data, accelerator, parallel, threads, verify_images), console):
+    elif not commands.reproduce(request, jobs.Setting(data, accelerator, parallel, threads, verify_images, eval_every), console):
         raise typer.Exit(1)
 
 

@@ -213,7 +213,8 @@ def test_a_tiny_study(name: str, runs: int, tmp_path: Path, monkeypatch: pytest.
     """Trained (after its teacher, if it has one), verified and timed; then once more without any work."""
     file, out = tmp_path / "tiny.toml", tmp_path / "out"
     file.write_text(TEXT)
-    command = ("reproduce", str(file), "--rows", name, "--out", str(out), "--verify-images", "20", "--accelerator", "cpu")
+    options = ("--verify-images", "20", "--accelerator", "cpu", "--eval-every", "3")
+    command = ("reproduce", str(file), "--rows", name, "--out", str(out), *options)
     code, printed, _ = call(monkeypatch, capsys, *command)
     assert code == 0, printed
     assert f"{runs} runs in" in printed and "table.html written" in printed
@@ -221,6 +222,7 @@ def test_a_tiny_study(name: str, runs: int, tmp_path: Path, monkeypatch: pytest.
     assert (row.contestant, row.bench, row.subject, len(teachers)) == (name, "study", "tiny", runs - 1)
     found = row.details
     assert row.reason is None and row.timing is not None and found["verify"]["accumulators_differ"] == 0
+    assert "--eval-every 3" in found["trained"]["command"]
     assert (found["test_images"], found["verify"]["images"], len(found["epochs"])) == (60, 20, 1)
     assert found["recipe"].get("teacher", {}).get("run") == (str(out / "float-seed0") if teachers else None)
     assert found["epoch_seconds"] > 0 and found["file_bytes"] > 0 and found["recipe_hash"] == found["trained"]["recipe_hash"]

@@ -43,7 +43,8 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(ConfigError, match="differs from the recipe to resume"):
         train(short("seed=1"), tmp_path / "a", resume=True, accelerator="cpu")
     assert train(recipe, tmp_path / "a", resume=True, accelerator="cpu").path == run.path  # finished: nothing to do
-    again = train(recipe, tmp_path / "b", accelerator="cpu", quiet=True)
+    again = train(recipe, tmp_path / "b", accelerator="cpu", quiet=True, eval_every=2)  # looks at the test set change nothing
+    assert ["test_accuracy" in r for r in again.metrics] == [False, True]
     assert (again.path / "model.safetensors").read_bytes() == (run.path / "model.safetensors").read_bytes()
 
 

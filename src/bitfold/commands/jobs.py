@@ -31,18 +31,20 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of one command share: ``parallel`` of them at once, each with ``threads`` CPU threads; ``verify`` compares the codes of
-    the first ``verify_images`` test images."""
+    """What all runs of one command share: ``parallel`` of them at once, each with ``threads`` CPU threads; the codes of the first
+    ``verify_images`` test images are compared; ``eval_every``: epochs between evaluations on the test set in training."""
 
     data: Path | None
     accelerator: str
     parallel: int
     threads: int
     verify_images: int
+    eval_every: int = 1
 
     def command(self, folder: Path) -> list[str]:
         """Trains, or goes on, in ``folder``; then writes its row."""
         train = ["train", str(folder / RECIPE), "--out", str(folder), "--resume", "--accelerator", self.accelerator]
+        train += ["--eval-every", str(self.eval_every)]
         row = ["--json", str(folder / MEASURED), "--limit", str(self.verify_images)]
         data = ["--data", str(self.data)] if self.data is not None else []
         return [sys.executable, "-m", "bitfold", *train, *row, *data]
