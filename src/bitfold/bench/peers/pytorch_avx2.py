@@ -36,7 +36,7 @@ class _Remote:
     def __init__(self, subject: Subject) -> None:
         self.errors, self.output = subject.folder / "pytorch_avx2.log", subject.folder / "pytorch_avx2.npy"
         given = subject.folder / "pytorch_avx2.pt"
-        torch.save((subject.model, subject.x, subject.threads), given)
+        torch.save((subject.model, torch.from_numpy(subject.x), subject.threads), given)
         with self.errors.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bitfold.bench.peers._pytorch_process", str(given), str(self.output)],
