@@ -99,6 +99,10 @@ class Plan {
   /* rows, columns: the input's row and column that each output position reads; weights: of the next row and column, or none. */
   KernelName upsample(int x, int out, Array<int32_t> rows, Array<int32_t> columns, Array<float> row_weights, Array<float> column_weights);
   KernelName depth_to_space(int x, int out, std::pair<int, int> factor, int groups, const std::array<int, 4>& crop);
+  /* table: the positions in x, pixel * channels + channel, of the runs that make up the output: `run` neighbouring channels of a pixel of x
+   * each, for as many channels of one pixel or, across, one channel of as many pixels. */
+  KernelName rearrange(int x, int out, Array<int32_t> table, int run, bool across);
+  KernelName matmul(int a, int b, int out); /* (g, m, k) and (g, k, n) to (g, m, n) */
   KernelName conv(const ConvSpec& spec);
 
   /* After this the plan can run and cannot grow. Allocates the arena. */

@@ -9,15 +9,16 @@ struct Axis {
   AlignedBuffer at, next, weights;
 };
 
-Axis make_axis(Array<int32_t> at, Array<float> weights, int size, int out, const char* axis) {
+/* lowest: 0, or -1 where that position reads zeros. */
+Axis make_axis(Array<int32_t> at, Array<float> weights, int lowest, int size, int out, const char* axis) {
   const std::string what = std::string("Upsample: ") + axis;
   require(at.size == static_cast<size_t>(out), what + ": " + std::to_string(at.size) + " entries; allowed: " + std::to_string(out));
   require(weights.size == 0 || weights.size == at.size,
           what + ": " + std::to_string(weights.size) + " weights; allowed: none or " + std::to_string(out));
   Axis a{AlignedBuffer(at.size * 4), AlignedBuffer(at.size * 4), AlignedBuffer(at.size * 4)};
   for (size_t i = 0; i < at.size; ++i) {
-    require(at.data[i] >= 0 && at.data[i] < size,
-            what + ": reads position " + std::to_string(at.data[i]) + "; allowed: 0 to " + std::to_string(size - 1));
+    require(at.data[i] >= lowest && at.data[i] < size, what + ": reads position " + std::to_string(at.data[i]) + "; allowed: " +
+                                                           std::to_string(lowest) + " to " + std::to_string(size - 1));
     a.at.as<int32_t>()[i] = at.data[i];
     a.next.as<int32_t>()[i] = std::min(at.data[i] + 1, size - 1);
     if (weights.size != 0) a.weights.as<float>()[i] = weights.data[i];
@@ -36,11 +37,12 @@ KernelName Plan::upsample(int x_id, int out_id, Array<int32_t> rows, Array<int32
   const bool between = row_weights.size != 0;
   require(!between || x.kind == Kind::kF32, "Upsample: weights need f32 values");
   disjoint(out, x, false, "Upsample");
+  const int lowest = x.kind == Kind::kF32 && !between ? -1 : 0;
   struct Tables {
     Axis rows, columns;
   };
   const auto tables = std::make_shared<Tables>(
-      Tables{make_axis(rows, row_weights, x.h, out.h, "rows"), make_axis(columns, column_weights, x.w, out.w, "columns")});
+      Tables{make_axis(rows, row_weights, lowest, x.h, out.h, "rows"), make_axis(columns, column_weights, lowest, x.w, out.w, "columns")});
   const int channels = x.kind == Kind::kBits ? x.stride : x.c;
   const bf_upsample_args args{channels,
                               x.w,

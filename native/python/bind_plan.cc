@@ -221,6 +221,12 @@ void bind_plan(nb::module_& m) {
              return names(p.depth_to_space(x, out, factor, groups, crop));
            },
            "x"_a, "out"_a, "factor"_a, "groups"_a, "crop"_a)
+      .def("rearrange",
+           [](Plan& p, int x, int out, In<int32_t> table, int run, bool across) {
+             return names(p.rearrange(x, out, {table.data(), table.size()}, run, across));
+           },
+           "x"_a, "out"_a, "table"_a, "run"_a, "across"_a)
+      .def("matmul", [](Plan& p, int a, int b, int out) { return names(p.matmul(a, b, out)); }, "a"_a, "b"_a, "out"_a)
       .def("conv", &add_conv,
            "family"_a, "x"_a, "weights"_a, "weight_shape"_a, "weight_format"_a.none(), "x_format"_a.none(), "stride"_a, "padding"_a,
            "dilation"_a, "groups"_a, "copies"_a = 1, "x_zero"_a = 0, "out_i32"_a = -1, "out_f32"_a = -1, "out_bits"_a = -1, "out_u8"_a = -1, "patch_sums"_a = -1, "residual"_a = -1,

@@ -134,6 +134,19 @@ def test_floats_are_turned_around_at_the_doors(rng: np.random.Generator, shape: 
     assert_equal(bitfold.load(graph)(x), np.abs(x), str(shape))
 
 
+@pytest.mark.parametrize("channels", [1, 8, 33])
+def test_upsample_reads_zeros_outside(rng: np.random.Generator, channels: int) -> None:
+    """Padding in rows and columns, and zeros between pixels."""
+    for rows, columns in (([-1, 0, 1, 2, -1], [-1, -1, 0, 1]), ([2, -1, 0], [1, -1, 0, -1]), ([-1], [0, 1])):
+        tables = {"rows": Constant.from_array(np.array(rows, np.int32)), "columns": Constant.from_array(np.array(columns, np.int32))}
+        node = ops.Upsample(name="u", output="y", x="x0", rows="rows", columns="columns")
+        graph = single(node, tables, TensorType((channels, 3, 2), Float()))
+        x = rng.standard_normal((2, channels, 3, 2)).astype(np.float32)
+        got = bitfold.load(graph)(x)
+        assert_equal(got, bitfold.interpret(graph, x), str((rows, columns)))
+        assert not np.signbit(got[:, :, np.array(rows) < 0]).any()
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
 @pytest.mark.parametrize("shape", [(33, 5, 4), (1, 1, 1), (7, 3, 1)], ids=str)
 def test_moving_codes(rng: np.random.Generator, encoding: Any, shape: tuple[int, int, int]) -> None:

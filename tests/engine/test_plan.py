@@ -85,7 +85,10 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "read before it is written": lambda p, x, y: p.unary("abs", y, x),
     "unknown operation": lambda p, x, y: p.unary("sqrt", x, y),
     "reads position 4": lambda p, x, y: upsample(p, x, y, rows=np.array([0, 1, 2, 4], np.int32)),
-    "reads position -1": lambda p, x, y: upsample(p, x, y, columns=np.array([0, 1, 2, -1], np.int32)),
+    "reads position -2": lambda p, x, y: upsample(p, x, y, columns=np.array([0, 1, 2, -2], np.int32)),
+    "reads position -1; allowed: 0 to 3": lambda p, x, y: upsample(
+        p, x, y, columns=np.array([0, 1, 2, -1], np.int32), row_weights=np.zeros(4, F32), column_weights=np.zeros(4, F32)
+    ),
     "rows: 3 entries; allowed: 4": lambda p, x, y: upsample(p, x, y, rows=np.zeros(3, np.int32)),
     "of neither": lambda p, x, y: upsample(p, x, y, row_weights=np.zeros(4, F32)),
     "columns: 3 weights": lambda p, x, y: upsample(p, x, y, row_weights=np.zeros(4, F32), column_weights=np.zeros(3, F32)),
@@ -94,6 +97,26 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "groups do not divide": lambda p, x, y: p.depth_to_space(x, p.value("f32", (8, 8, 4), 16, 1 << 14), (2, 2), 3, (0, 0, 0, 0)),
     "size does not follow": lambda p, x, y: p.depth_to_space(x, p.value("f32", (8, 8, 4), 16, 1 << 14), (2, 2), 1, (1, 0, 0, 0)),
     "crop out of range": lambda p, x, y: p.depth_to_space(x, p.value("f32", (9, 8, 4), 16, 1 << 14), (2, 2), 1, (-1, 0, 0, 0)),
+    "runs of 3 do not divide 16": lambda p, x, y: rearrange(p, x, y, run=3),
+    "runs of 0": lambda p, x, y: rearrange(p, x, y, run=0),
+    "runs of -4": lambda p, x, y: rearrange(p, x, y, run=-4),
+    "runs of 32 do not divide 16": lambda p, x, y: rearrange(p, x, y, run=32),
+    "longer than a pixel": lambda p, x, y: rearrange(p, x, p.value("f32", (4, 4, 32), 32, 1 << 14), table=np.zeros(16, np.int32), run=32),
+    "a table of 15 entries; allowed: 16": lambda p, x, y: rearrange(p, x, y, table=np.zeros(15, np.int32)),
+    "a table of 16 entries; allowed: 256": lambda p, x, y: rearrange(p, x, y, run=1),
+    "a run at position -1 is not": lambda p, x, y: rearrange(p, x, y, table=np.full(16, -1, np.int32)),
+    "a run at position 256 is not": lambda p, x, y: rearrange(p, x, y, table=np.full(16, 256, np.int32)),
+    "a run at position 255 is not": lambda p, x, y: rearrange(p, x, y, table=np.full(16, 255, np.int32)),
+    "a run at position 9 is not": lambda p, x, y: rearrange(p, x, y, table=np.full(32, 9, np.int32), run=8, across=True),
+    "Rearrange: needs f32 values": lambda p, x, y: rearrange(p, x, p.value("i32", (4, 4, 16), 16, 1 << 14)),
+    "Rearrange: output and input overlap": lambda p, x, y: rearrange(p, x, p.value("f32", (4, 4, 16), 16, 64)),
+    "Rearrange: value 1 is read before": lambda p, x, y: rearrange(p, y, x),
+    "MatMul: needs f32 values": lambda p, x, y: p.matmul(x, second(p), p.value("i32", (4, 4, 16), 16, 1 << 14)),
+    "(g, m, k), (g, k, n) and (g, m, n)": lambda p, x, y: p.matmul(x, x, y),
+    "needs values (g, m, k)": lambda p, x, y: p.matmul(x, second(p), p.value("f32", (4, 5, 16), 16, 1 << 14)),
+    "room for whole blocks": lambda p, x, y: p.matmul(x, second(p, channels=8), p.value("f32", (4, 4, 8), 16, 1 << 14)),
+    "without room": lambda p, x, y: p.matmul(x, second(p, channels=8, stride=16), p.value("f32", (4, 4, 8), 8, 1 << 14)),
+    "MatMul: output and input overlap": lambda p, x, y: p.matmul(x, second(p), p.value("f32", (4, 4, 16), 16, 64)),
     "overlap": lambda p, x, y: p.mean("channels", x, p.value("f32", (4, 4, 1), 16, 64)),
     "needs f32 values": lambda p, x, y: p.clamp(x, p.value("i32", (4, 4, 16), 16, 1 << 14), 0, 1),
     "of one shape": lambda p, x, y: p.unary("abs", x, p.value("f32", (4, 4, 8), 16, 1 << 14)),
@@ -120,6 +143,19 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "is not finished": lambda p, x, y: _core.Door(p, [(16, 4, 4)], []),
     "needs inputs and outputs": lambda p, x, y: p.finish(),
 }
+
+
+def rearrange(plan: Any, x: int, y: int, **changes: Any) -> Any:
+    """The image itself, pixel by pixel, changed."""
+    arguments: dict[str, Any] = {"table": np.arange(16, dtype=np.int32) * 16, "run": 16, "across": False}
+    return plan.rearrange(x, y, **(arguments | changes))
+
+
+def second(plan: Any, channels: int = 16, stride: int | None = None) -> int:
+    """What x can be multiplied with."""
+    value = plan.value("f32", (4, 16, channels), stride or channels, 1 << 15)
+    plan.input(value, "f32")
+    return int(value)
 
 
 def bias(plan: Any) -> int:

@@ -85,8 +85,8 @@ class _Builder:
         choices.append(self.concat)
         if isinstance(tensor.element, Float):
             choices += [self.quantize] * 4 + [self.affine, self.add, self.mul, self.clamp, self.two_slope, self.abs, self.unary]
-            choices += [self.softmax, self.pad, self.slice]
-            choices += [self.avg_pool, self.mean, self.depth_to_space] if image else []
+            choices += [self.softmax, self.pad, self.slice, self.rearrange]
+            choices += [self.avg_pool, self.mean, self.depth_to_space, self.matmul] if image else []
         elif isinstance(tensor.element, Accumulator):
             choices = [self.quantize, self.quantize, self.affine, self.concat] + (
                 [self.max_pool, self.flatten, self.upsample] if image else []
@@ -265,11 +265,13 @@ class _Builder:
         self.put(ops.Slice, x=name, start=start, stop=int(self.rng.integers(start, x.shape[0])) + 1)
 
     def upsample(self, name: str, x: TensorType) -> None:
-        """Any rows and columns in any order, with any weights."""
+        """Any rows and columns in any order, with any weights, or with zeros in between."""
         out = (self.size(), self.size())
-        tables = [self.constant(Constant.from_array(self.rng.integers(0, n, m))) for n, m in zip(x.shape[1:], out, strict=True)]
+        between = isinstance(x.element, Float) and self.rng.integers(2)
+        lowest = -1 if isinstance(x.element, Float) and not between and self.rng.integers(2) else 0
+        tables = [self.constant(Constant.from_array(self.rng.integers(lowest, n, m))) for n, m in zip(x.shape[1:], out, strict=True)]
         weights: list[str | None] = [None, None]
-        if isinstance(x.element, Float) and self.rng.integers(2):
+        if between:
             weights = [self.constant(Constant.from_array(self.rng.uniform(0, 1, m).astype(np.float32))) for m in out]
         self.put(ops.Upsample, x=name, rows=tables[0], columns=tables[1], row_weights=weights[0], column_weights=weights[1])
 
@@ -281,6 +283,35 @@ class _Builder:
         groups = int(self.rng.choice([g for g in range(1, out + 1) if out % g == 0]))
         crop = [int(self.rng.integers((n * f + 1) // 2)) for n, f in zip(size * 2, factor * 2, strict=True)]
         self.put(ops.DepthToSpace, x=name, factor=factor, groups=groups, crop=tuple(crop))
+
+    def rearrange(self, name: str, x: TensorType) -> None:
+        """The axes of x in another order; or any view, whose first number is drawn among those that keep it inside."""
+        if self.rng.integers(2):
+            axes = self.rng.permutation(len(x.shape))
+            steps = [int(np.prod(x.shape[i + 1 :])) for i in range(len(x.shape))]
+            sizes, strides = [x.shape[i] for i in axes], [steps[i] for i in axes]
+            self.put(ops.Rearrange, x=name, shape=tuple(sizes), sizes=tuple(sizes), strides=tuple(strides))
+            return
+        shape = (self.channels(), self.size(), self.size()) if self.rng.integers(3) else (self.channels(),)
+        sizes = [part for n in shape for part in ((1, n) if n % 2 else (n // 2, 2))]
+        room, strides, offset = int(np.prod(x.shape)) - 1, [], 0
+        for size in self.rng.permutation(len(sizes)):  # in any order, so that none is always the one that reaches far
+            most = min(room // max(1, sizes[size] - 1), 40)
+            strides.append((size, int(self.rng.integers(-most, most + 1))))
+            room -= abs(strides[-1][1]) * (sizes[size] - 1)
+            offset += max(0, -strides[-1][1]) * (sizes[size] - 1)
+        offset += int(self.rng.integers(room + 1))
+        self.put(ops.Rearrange, x=name, shape=shape, sizes=tuple(sizes), strides=tuple(s for _, s in sorted(strides)), offset=offset)
+
+    def matmul(self, name: str, x: TensorType) -> None:
+        """x times a view of itself."""
+        terms, groups = x.shape[:2]
+        channels = self.channels()
+        reach = int(np.prod(x.shape)) - 1
+        strides = tuple(int(self.rng.integers(min(reach // (3 * max(1, n - 1)), 9) + 1)) for n in (channels, groups, terms))
+        shape = (channels, groups, terms)
+        self.put(ops.Rearrange, x=name, shape=shape, sizes=shape, strides=strides)
+        self.put(ops.MatMul, a=name, b=self.nodes[-1].output)
 
     def pad(self, name: str, x: TensorType) -> None:
         self.put(ops.PadChannels, x=name, before=int(self.rng.integers(4)), after=int(self.rng.integers(4)))

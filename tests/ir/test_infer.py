@@ -55,6 +55,18 @@ def depth_to_space(**fields):
     return ops.DepthToSpace(**{"name": "d", "output": "y", "x": "x", "factor": (2, 2), **fields})
 
 
+def rearrange(**fields):
+    return (ops.Rearrange(**{"name": "r", "output": "y", "x": "x", "shape": (8,), "sizes": (4, 2), "strides": (2, 1), **fields}),)
+
+
+def matmul(**fields):
+    return (ops.MatMul(**{"name": "m", "output": "y", "a": "x", "b": "z", **fields}),)
+
+
+def image(*shape: int, element=Float()):  # noqa: B008  (frozen)
+    return TensorType(shape, element)
+
+
 UP = {"r": integers(0, 5), "c": integers(3, 0, 5)}
 W2 = {"w": floats(2), "v": floats(3)}
 
@@ -211,7 +223,19 @@ WRONG = {
     "unary kind": ((ops.Unary(name="a", output="y", x="x", kind="erf"),), {}, {"x": VECTOR}, "kind is 'erf'; allowed: sigmoid, tanh"),
     "unary of codes": ((ops.Unary(name="a", output="y", x="x", kind="tanh"),), {}, {"x": CODES}, "insert Dequantize"),
     "rows beyond": (upsample(), UP | {"r": integers(0, 6)}, {"x": IMAGE}, "rows 'r' reads positions 0 to 6; allowed: 0 to 5"),
-    "rows before": (upsample(), UP | {"r": integers(-1)}, {"x": IMAGE}, "rows 'r' reads positions -1 to -1"),
+    "rows before": (
+        upsample(),
+        UP | {"r": integers(-2)},
+        {"x": IMAGE},
+        "rows 'r' reads positions -2 to -2; allowed: 0 to 5, or -1 for zeros",
+    ),
+    "zeros of codes": (upsample(), UP | {"r": integers(-1)}, {"x": CODES}, "rows 'r' reads positions -1 to -1; allowed: 0 to 5"),
+    "zeros with weights": (
+        upsample(row_weights="w", column_weights="v"),
+        UP | W2 | {"c": integers(3, -1, 5)},
+        {"x": IMAGE},
+        "columns 'c' reads positions -1 to 5; allowed: 0 to 5",
+    ),
     "columns beyond": (upsample(columns="r"), {"r": integers(7)}, {"x": IMAGE}, "rows 'r' reads positions 7 to 7"),
     "rows of floats": (upsample(rows="w"), {"w": floats(2), "c": UP["c"]}, {"x": IMAGE}, "rows 'w' is float32 (2,); allowed: int32"),
     "rows of rows": (upsample(), UP | {"r": integers([0, 1], [2, 3])}, {"x": IMAGE}, "rows 'r' is int32 (2, 2)"),
@@ -242,6 +266,31 @@ WRONG = {
     "depth's groups": ((depth_to_space(groups=2),), {}, {"x": IMAGE}, "groups is 2; allowed: divisors of 1"),
     "depth's crop": ((depth_to_space(crop=(6, 0, 6, 0)),), {}, {"x": IMAGE}, "leaves nothing of (6, 6) times (2, 2)"),
     "depth's negative crop": ((depth_to_space(crop=(-1, 0, 0, 0)),), {}, {"x": IMAGE}, "crop is (-1, 0, 0, 0)"),
+    "rearranged codes": (rearrange(), {}, {"x": SIGNS}, "insert Dequantize"),
+    "view of rank 2": (rearrange(shape=(4, 2)), {}, {"x": VECTOR}, "shape is (4, 2); allowed: rank 1 or 3"),
+    "view of nothing": (rearrange(shape=(0,)), {}, {"x": VECTOR}, "sizes of 1 or more"),
+    "view of too much": (rearrange(shape=(1 << 16, 1 << 15, 2)), {}, {"x": VECTOR}, "2147483648 elements at most"),
+    "view without sizes": (
+        rearrange(shape=(1,), sizes=(), strides=()),
+        {},
+        {"x": VECTOR},
+        "sizes are () but shape is (1,); allowed: 1 to 8 sizes",
+    ),
+    "view of nine axes": (rearrange(sizes=(8, *[1] * 8), strides=(1,) * 9), {}, {"x": VECTOR}, "allowed: 1 to 8 sizes"),
+    "view of size 0": (rearrange(sizes=(0, 8)), {}, {"x": VECTOR}, "sizes are (0, 8) but shape is (8,)"),
+    "view of negative sizes": (rearrange(sizes=(-4, -2)), {}, {"x": VECTOR}, "sizes are (-4, -2)"),
+    "view of other sizes": (rearrange(sizes=(1 << 52, 1 << 52)), {}, {"x": VECTOR}, "whose product is the shape's"),
+    "view without a stride": (rearrange(strides=(1,)), {}, {"x": VECTOR}, "strides are 1; allowed: 2, one for each size"),
+    "view beyond": (rearrange(offset=1), {}, {"x": VECTOR}, "strides, offset read positions 1 to 8; allowed: 0 to 7"),
+    "view far beyond": (rearrange(strides=(1 << 52, 1 << 52)), {}, {"x": VECTOR}, f"read positions 0 to {4 << 52}"),
+    "view before": (rearrange(strides=(2, -1)), {}, {"x": VECTOR}, "read positions -1 to 6"),
+    "view from before": (rearrange(offset=-1), {}, {"x": VECTOR}, "read positions -1 to 6"),
+    "product of codes": (matmul(), {}, {"x": CODES, "z": image(2, 6, 4)}, "a is Binary codes"),
+    "product with codes": (matmul(), {}, {"x": IMAGE, "z": image(2, 6, 4, element=Binary())}, "b is Binary codes"),
+    "product of a vector": (matmul(), {}, {"x": VECTOR, "z": image(2, 6, 4)}, "a has shape (8,); allowed: an image"),
+    "product with a vector": (matmul(), {}, {"x": IMAGE, "z": VECTOR}, "b has shape (8,); allowed: an image"),
+    "product of other groups": (matmul(), {}, {"x": IMAGE, "z": image(2, 5, 4)}, "b has shape (2, 5, 4); allowed: (N, 6, 4) (N, G, K)"),
+    "product of other terms": (matmul(), {}, {"x": IMAGE, "z": image(2, 6, 5)}, "b has shape (2, 6, 5)"),
     "slope size": ((ops.TwoSlope(name="a", output="y", x="x", neg="n"),), {"n": floats(2)}, {"x": VECTOR}, "(8,) or (1,)"),
     "pool of a vector": ((pool(),), {}, {"x": VECTOR}, "x has shape"),
     "pool padding": ((pool(padding=(2, 0, 0, 0)),), {}, {"x": IMAGE}, "without any pixel"),

@@ -182,10 +182,22 @@ def test_element_operations():
     assert run(ops.Softmax, [[0, 0, 0, 0]]) == [[0.25] * 4]
     assert run(ops.Softmax, [[1000, -1000]]) == [[1, 0]]
     assert run(ops.PadChannels, [[1, 2]], before=1, after=2) == [[0, 1, 2, 0, 0]]
+    assert run(ops.Rearrange, [[0, 1, 2, 3, 4, 5]], shape=(4,), sizes=(2, 2), strides=(3, -2), offset=2) == [[2, 0, 5, 3]]
     picture = np.arange(8).reshape(1, 2, 2, 2)
+    assert run(ops.Rearrange, picture, shape=(2, 1, 4), sizes=(2, 4), strides=(1, 2)) == [[[[0, 2, 4, 6]], [[1, 3, 5, 7]]]]
     assert run(ops.Flatten, picture) == [list(range(8))]
     assert run(ops.Mean, picture, over="space") == [[[[1.5]], [[5.5]]]]
     assert run(ops.Mean, picture, over="channels") == [[[[2, 3], [4, 5]]]]
+
+
+def test_upsample_reads_zeros_outside(rng):
+    x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    tables = {"r": [-1, 0, 1, 2, 3, -1, -1], "c": [-1, -1, *range(5)]}
+    constants = {name: Constant.from_array(np.array(table, np.int32)) for name, table in tables.items()}
+    graph = one_node(ops.Upsample(name="n", output="y", x="x", rows="r", columns="c"), {"x": TensorType((3, 4, 5), Float())}, constants)
+    y = interpret(graph, x)
+    np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (0, 0), (1, 2), (2, 0))))
+    assert not np.signbit(y[:, :, 0]).any()
 
 
 @pytest.mark.parametrize(("op", "function"), [(ops.Add, np.add), (ops.Mul, np.multiply)])

@@ -55,6 +55,12 @@ def test_bytes_are_those_of_the_file(tmp_path_factory, drawn):
     assert summary == summarize(Graph.load(path))
 
 
+def test_products_of_two_values_are_float_products():
+    tensors = {"a": TensorType((8, 2, 5), Float()), "b": TensorType((7, 2, 8), Float())}
+    summary = summarize(Graph(tensors, (ops.MatMul(name="m", output="y", a="a", b="b"),), ("y",), {}))
+    assert summary.macs == {(32, 32): 7 * 2 * 5 * 8} and summary.flops == 7 * 2 * 5 * 8
+
+
 def test_table_is_plain_aligned_text():
     text = str(summarize(network()))
     lines = text.splitlines()

@@ -57,7 +57,7 @@ typedef struct {
 typedef struct {
   int c, in_w, in_stride; /* c elements of a pixel, or words */
   int out_w, out_stride;
-  const int32_t *rows, *next_rows;       /* [out_h]: the input's row that each output row reads, and the one below (or the same at the end) */
+  const int32_t *rows, *next_rows;       /* [out_h]: the input's row that each output row reads, and the one below (or the same at the end); -1 reads zeros (`nearest` alone) */
   const int32_t *columns, *next_columns; /* [out_w] */
   const float *row_weights, *column_weights; /* of the next row and column; NULL for `nearest` */
 } bf_upsample_args;
@@ -68,6 +68,17 @@ typedef struct {
   int factor_h, factor_w, top, left; /* output pixel (y, x) is pixel (y + top, x + left) before it is cropped */
   int groups;
 } bf_depth_to_space_args;
+
+typedef struct {
+  int c, out_stride;
+  int run;              /* neighbours of a run; across: a divisor of the output's pixels, else of c */
+  const int32_t* table; /* the input's element at which each run begins: [pixels][c / run] or, across, [pixels / run][c] */
+} bf_rearrange_args;
+
+typedef struct {
+  int m, k, n; /* of each group: (m, k) times (k, n) */
+  int a_stride, b_stride, out_stride; /* b and out have room for whole blocks of 16 channels */
+} bf_matmul_args;
 
 typedef void (*bf_map)(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
 
@@ -122,6 +133,13 @@ typedef struct {
   void (*nearest)(const bf_upsample_args* k, const void* in, void* out, int bytes, int begin, int end);
   void (*bilinear)(const bf_upsample_args* k, const float* in, float* out, int begin, int end);
   void (*depth_to_space)(const bf_depth_to_space_args* k, const float* in, float* out, int begin, int end);
+
+  /* Output pixels [begin, end) of one image; across: runs lie along the pixels of the output, else along its channels. */
+  void (*rearrange)(const bf_rearrange_args* k, const float* in, float* out, int begin, int end);
+  void (*rearrange_across)(const bf_rearrange_args* k, const float* in, float* out, int begin, int end);
+
+  /* MatMul: output pixels (rows of all groups) [begin, end) of one image; one fma a step in rising k, from +0.0. */
+  void (*matmul)(const bf_matmul_args* k, const float* a, const float* b, float* out, int begin, int end);
 
   /* Channels in_c of `in` to channels [at, at + in_c) of `out`; pixels [begin, end). */
   void (*copy_channels)(const void* in, void* out, int bytes, int in_c, int in_stride, int at, int out_stride, int begin, int end);

@@ -457,6 +457,8 @@ static void mean_channels(const float* in, float* out, int c, int in_stride, int
 }
 
 #include "kernels/ops/resize.h"
+#include "kernels/ops/rearrange.h"
+#include "kernels/ops/matmul.h"
 
 /* ---------------------------------------------------------------- moving channels */
 
@@ -506,6 +508,6 @@ const bf_ops BF_TABLE = {
     dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, softmax,
     abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt,
     max_pool_f32, max_pool_i32, max_pool_i16, max_pool_u8, max_pool_bits, avg_pool, mean_space, mean_channels,
-    nearest, bilinear, depth_to_space,
+    nearest, bilinear, depth_to_space, rearrange, rearrange_across, matmul,
     copy_channels, zero_channels, copy_bits, flatten_bits,
 };

@@ -2,10 +2,12 @@
 
 static void nearest(const bf_upsample_args* k, const void* in, void* out, int bytes, int begin, int end) {
   for (int oy = begin; oy < end; ++oy) {
-    const char* row = (const char*)in + (size_t)k->rows[oy] * k->in_w * k->in_stride * bytes;
+    const char* row = (const char*)in + (size_t)(k->rows[oy] < 0 ? 0 : k->rows[oy]) * k->in_w * k->in_stride * bytes;
     char* y = (char*)out + (size_t)oy * k->out_w * k->out_stride * bytes;
     for (int ox = 0; ox < k->out_w; ++ox) {
-      memcpy(y + (size_t)ox * k->out_stride * bytes, row + (size_t)k->columns[ox] * k->in_stride * bytes, (size_t)k->c * bytes);
+      char* pixel = y + (size_t)ox * k->out_stride * bytes;
+      if (k->rows[oy] < 0 || k->columns[ox] < 0) memset(pixel, 0, (size_t)k->c * bytes);
+      else memcpy(pixel, row + (size_t)k->columns[ox] * k->in_stride * bytes, (size_t)k->c * bytes);
     }
   }
 }

@@ -1,4 +1,4 @@
-/* Part of ops_body.h: a matrix of 32-bit numbers turned around, for the layout of floats at the doors. */
+/* Part of ops_body.h: a matrix of 32-bit numbers turned around, for the layout of floats at the doors and for Rearrange. */
 
 typedef uint32_t bf_row __attribute__((vector_size(32), aligned(4), may_alias));
 
@@ -9,10 +9,10 @@ typedef uint32_t bf_row __attribute__((vector_size(32), aligned(4), may_alias));
 #define BF_LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
 #define BF_HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
 
-/* Eight rows of eight, each number moved by log2(8) = 3 exchanges. */
-static inline void transpose_8x8(const uint32_t* in, size_t in_row, uint32_t* out, size_t out_row) {
+/* Eight rows of eight to eight columns, each number moved by log2(8) = 3 exchanges. */
+static inline __attribute__((always_inline)) void turn_8x8(const bf_row* rows, uint32_t* out, size_t out_row) {
   bf_row a[8], b[8];
-  for (int i = 0; i < 8; ++i) a[i] = *(const bf_row*)(in + i * in_row);
+  for (int i = 0; i < 8; ++i) a[i] = rows[i];
   for (int i = 0; i < 8; i += 2) b[i] = BF_LOW(a[i], a[i + 1]), b[i + 1] = BF_HIGH(a[i], a[i + 1]);
   for (int i = 0; i < 8; i += 4) { /* a[i + k]: columns k and k + 4 of rows i to i + 3 */
     a[i] = BF_LOW_PAIRS(b[i], b[i + 2]), a[i + 1] = BF_HIGH_PAIRS(b[i], b[i + 2]);
@@ -22,6 +22,12 @@ static inline void transpose_8x8(const uint32_t* in, size_t in_row, uint32_t* ou
     *(bf_row*)(out + i * out_row) = BF_LOW_HALVES(a[i], a[i + 4]);
     *(bf_row*)(out + (i + 4) * out_row) = BF_HIGH_HALVES(a[i], a[i + 4]);
   }
+}
+
+static inline void transpose_8x8(const uint32_t* in, size_t in_row, uint32_t* out, size_t out_row) {
+  bf_row a[8];
+  for (int i = 0; i < 8; ++i) a[i] = *(const bf_row*)(in + i * in_row);
+  turn_8x8(a, out, out_row);
 }
 
 /* out[c][r] = in[r][c]. Sixteen columns at a time: what is read are whole cache lines, what is written are sixteen streams. */

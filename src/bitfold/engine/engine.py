@@ -41,7 +41,7 @@ class LayerProfile:
     op: str
     kernel: str
     microseconds: float
-    operations: int  # products of a Conv or Linear
+    operations: int  # products of a Conv, Linear or MatMul
     bytes: int  # activations read and written, and stored weights
     gmacs: float
 

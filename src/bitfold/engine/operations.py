@@ -6,10 +6,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bitfold.engine.product import clamp_bounds, floats
+from bitfold.engine.rearrange import runs
 from bitfold.engine.step import Ids, Names, Slot, Step, fits_byte, natural_form
 from bitfold.ir import ops
 from bitfold.ir.encoding import Float
 from bitfold.ir.graph import Graph, TensorType
+from bitfold.ir.summary import matmul_terms
 
 Call: TypeAlias = Callable[..., Names]  # (native plan, ids of the inputs ..., id of the output) -> names
 
@@ -33,7 +35,8 @@ def node_step(graph: Graph, node: ops.Node, form: str, slot: Callable[[str, str]
     in_place = tuple(x for x in reads if x.form in ("f32", "i32")) if isinstance(node, IN_PLACE) else ()
     if isinstance(node, ops.Add | ops.Mul) and graph.types[node.a].shape != graph.types[node.b].shape:
         in_place = reads[:1]
-    return Step(node.name, type(node).__name__, reads, (out,), emit, in_place)
+    macs = matmul_terms(graph, node) if isinstance(node, ops.MatMul) else 0
+    return Step(node.name, type(node).__name__, reads, (out,), emit, in_place, macs=macs)
 
 
 def convert_step(layer: str, x: Slot, out: Slot) -> Step:
@@ -92,6 +95,11 @@ def _upsample(graph: Graph, node: ops.Upsample) -> Call:
     return lambda plan, x, out: plan.upsample(x, out, rows, columns, *weights)
 
 
+def _rearrange(graph: Graph, node: ops.Rearrange) -> Call:
+    table, length, across = runs(graph, node)
+    return lambda plan, x, out: plan.rearrange(x, out, table, length, across)
+
+
 CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Quantize: _quantize,
     ops.Dequantize: _dequantize,
@@ -112,4 +120,6 @@ CALLS: dict[type[ops.Node], Callable[[Graph, Any], Call]] = {
     ops.Slice: lambda graph, node: lambda plan, x, out: plan.slice(x, out, node.start),
     ops.Upsample: _upsample,
     ops.DepthToSpace: lambda graph, node: lambda plan, x, out: plan.depth_to_space(x, out, node.factor, node.groups, node.crop),
+    ops.Rearrange: _rearrange,
+    ops.MatMul: lambda graph, node: lambda plan, a, b, out: plan.matmul(a, b, out),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitfold.ir.ops import Conv
+from bitfold.ir.ops import Conv, Rearrange
 
 
 def out_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
@@ -77,3 +77,11 @@ def offset_sums(weight_codes: np.ndarray, x_offset: np.ndarray, x_hw: tuple[int,
 
     found = [[total(weight_codes[:, :, r0:r1, c0:c1]) for c0, c1 in columns.taps] for r0, r1 in rows.taps]
     return np.moveaxis(np.array(found), -1, 0)
+
+
+def view_positions(node: Rearrange) -> np.ndarray:
+    """The position in x's logical order of every element of y in its logical order; int64 (elements,)."""
+    at = np.array(node.offset, dtype=np.int64)
+    for size, stride in zip(node.sizes, node.strides, strict=True):
+        at = at[..., None] + np.arange(size, dtype=np.int64) * stride
+    return at.reshape(-1)

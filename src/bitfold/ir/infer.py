@@ -26,6 +26,7 @@ MAX_NODES = 1 << 14
 MAX_NAME = 512  # characters
 MAX_STEP = 1 << 16  # kernel, stride, dilation
 MAX_DISTANCE_BITS = 8  # of activations whose L1 distance to weights is taken: engines hold them as bytes
+MAX_VIEW = 8  # axes of a Rearrange
 MAX_PADDING = 1 << 10  # so that a padded copy of a small image stays small
 
 
@@ -461,7 +462,8 @@ def _slice(node: ops.Slice, s: _Scope) -> TensorType:
 
 def _upsample(node: ops.Upsample, s: _Scope) -> TensorType:
     channels, *size = s.input(rank=3).shape
-    out = [_reads(s, field, size[i]) for i, field in enumerate(("rows", "columns"))]
+    zeros = isinstance(s.input().element, Float) and node.row_weights is None
+    out = [_reads(s, field, size[i], zeros) for i, field in enumerate(("rows", "columns"))]
     if (node.row_weights is None) != (node.column_weights is None):
         raise s.error("row_weights, column_weights", f"are {node.row_weights!r}, {node.column_weights!r}", "both or neither")
     for field, count in zip(("row_weights", "column_weights"), out, strict=True):
@@ -473,8 +475,8 @@ def _upsample(node: ops.Upsample, s: _Scope) -> TensorType:
     return TensorType((channels, *out), x.element)
 
 
-def _reads(s: _Scope, field: str, size: int) -> int:
-    """The number of positions in a table of rows or columns, all of which the image has."""
+def _reads(s: _Scope, field: str, size: int, zeros: bool) -> int:
+    """The number of positions in a table of rows or columns, all of which the image has; ``zeros``: or -1, which reads zeros."""
     name = getattr(s.node, field)
     constant = s.constants[name]
     if not isinstance(constant.type.element, Accumulator) or len(constant.type.shape) != 1:
@@ -482,8 +484,8 @@ def _reads(s: _Scope, field: str, size: int) -> int:
             field, f"{name!r} is {_kind(constant.type.element)} {constant.type.shape}", "int32, one entry for each output position"
         )
     low, high = constant.data.min(), constant.data.max()
-    if low < 0 or high >= size:
-        raise s.error(field, f"{name!r} reads positions {low} to {high}", f"0 to {size - 1}")
+    if low < (-1 if zeros else 0) or high >= size:
+        raise s.error(field, f"{name!r} reads positions {low} to {high}", f"0 to {size - 1}" + (", or -1 for zeros" if zeros else ""))
     return constant.type.shape[0]
 
 
@@ -500,6 +502,28 @@ def _depth_to_space(node: ops.DepthToSpace, s: _Scope) -> TensorType:
     if min(cut) < 1:
         raise s.error("crop", f"is {node.crop} and leaves nothing of {tuple(size)} times {node.factor}", "less than the image")
     return TensorType((out, *cut), Float())
+
+
+def _rearrange(node: ops.Rearrange, s: _Scope) -> TensorType:
+    x = s.float_input()
+    _check_shape(node.shape, (1, 3))
+    if not 1 <= len(node.sizes) <= MAX_VIEW or min(node.sizes) < 1 or prod(node.sizes) != prod(node.shape):
+        got = f"are {short(node.sizes)} but shape is {node.shape}"
+        raise s.error("sizes", got, f"1 to {MAX_VIEW} sizes of 1 or more, whose product is the shape's")
+    if len(node.strides) != len(node.sizes):
+        raise s.error("strides", f"are {len(node.strides)}", f"{len(node.sizes)}, one for each size")
+    reach = [(size - 1) * stride for size, stride in zip(node.sizes, node.strides, strict=True)]
+    low, high = (node.offset + sum(f(0, r) for r in reach) for f in (min, max))
+    if low < 0 or high >= prod(x.shape):
+        raise s.error("strides, offset", f"read positions {low} to {high}", f"0 to {prod(x.shape) - 1}")
+    return TensorType(node.shape, Float())
+
+
+def _matmul(node: ops.MatMul, s: _Scope) -> TensorType:
+    (terms, groups, rows), b = s.float_input("a", rank=3).shape, s.float_input("b", rank=3).shape
+    if b[1:] != (groups, terms):
+        raise s.error("b", f"has shape {b}", f"(N, {groups}, {terms}) (N, G, K)")
+    return TensorType((b[0], groups, rows), Float())
 
 
 RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
@@ -524,4 +548,6 @@ RULES: dict[type[ops.Node], Callable[[Any, _Scope], TensorType]] = {
     ops.Slice: _slice,
     ops.Upsample: _upsample,
     ops.DepthToSpace: _depth_to_space,
+    ops.Rearrange: _rearrange,
+    ops.MatMul: _matmul,
 }

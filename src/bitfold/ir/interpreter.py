@@ -13,7 +13,7 @@ from bitfold.errors import GraphError
 from bitfold.ir import ops
 from bitfold.ir.arithmetic import exp_not_positive, fma, ordered_sum, rounded_table
 from bitfold.ir.encoding import Coded, Float, Uniform
-from bitfold.ir.geometry import conv_classes, offset_sums, out_size, tap_counts, weight_sums
+from bitfold.ir.geometry import conv_classes, offset_sums, out_size, tap_counts, view_positions, weight_sums
 from bitfold.ir.graph import Graph, TensorType
 from bitfold.ir.unary import UNARY
 
@@ -325,7 +325,8 @@ def _slice(node: ops.Slice, graph: Graph, x: Array) -> Array:
 def _upsample(node: ops.Upsample, graph: Graph, x: Array) -> Array:
     rows, columns = (graph.constants[name].data for name in (node.rows, node.columns))
     if node.row_weights is None or node.column_weights is None:
-        return x[:, :, rows[:, None], columns]
+        inside = (rows >= 0)[:, None] & (columns >= 0)
+        return x[:, :, rows[:, None], columns] if inside.all() else np.where(inside, x[:, :, rows[:, None], columns], np.float32(0))
     below, right = np.minimum(rows + 1, x.shape[2] - 1), np.minimum(columns + 1, x.shape[3] - 1)
     across, down = graph.constants[node.column_weights].data, graph.constants[node.row_weights].data[:, None]
     here, there = (_between(x[:, :, r[:, None], columns], x[:, :, r[:, None], right], across) for r in (rows, below))
@@ -342,6 +343,17 @@ def _depth_to_space(node: ops.DepthToSpace, graph: Graph, x: Array) -> Array:
     phases = x.reshape(n, node.groups, fh, fw, -1, height, width)
     image = phases.transpose(0, 1, 4, 5, 2, 6, 3).reshape(n, -1, height * fh, width * fw)
     return image[:, :, top : height * fh - bottom, left : width * fw - right]
+
+
+def _rearrange(node: ops.Rearrange, graph: Graph, x: Array) -> Array:
+    return x.reshape(len(x), -1)[:, view_positions(node)].reshape(len(x), *node.shape)
+
+
+def _matmul(node: ops.MatMul, graph: Graph, a: Array, b: Array) -> Array:
+    total = np.zeros((len(a), b.shape[1], *a.shape[2:]), dtype=np.float32)
+    for sample, k in np.ndindex(len(a), a.shape[1]):
+        total[sample] = fma(a[sample, k], b[sample, :, :, k, None], total[sample])
+    return total
 
 
 OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
@@ -366,4 +378,6 @@ OPERATIONS: dict[type[ops.Node], Callable[..., Array]] = {
     ops.Slice: _slice,
     ops.Upsample: _upsample,
     ops.DepthToSpace: _depth_to_space,
+    ops.Rearrange: _rearrange,
+    ops.MatMul: _matmul,
 }

@@ -242,7 +242,8 @@ class Upsample(Node):
     """(C, H, W) -> (C, OH, OW); output pixel (i, j) reads the input's row ``rows[i]`` and column ``columns[j]``, any element type.
 
     ``rows``, ``columns``: int32 constants (OH,), (OW,). With weights (float32, (OH,) and (OW,), both or neither; x float32) it lies
-    between that pixel and the next row and column: t = fma(w, next, (1 - w) * this) along columns, then along rows.
+    between that pixel and the next row and column: t = fma(w, next, (1 - w) * this) along columns, then along rows. Without weights
+    and with float32 x an index of -1 reads zeros, so that padding is an Upsample too.
     """
 
     CONSTANTS = ("rows", "columns", "row_weights", "column_weights")
@@ -264,9 +265,35 @@ class DepthToSpace(Node):
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, bottom, right, cut off the result
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rearrange(Node):
+    """float32: a strided view of x, in PyTorch's logical order (channel slowest). Element (i_1, .., i_k) of ``sizes`` is element
+    offset + sum of i_j * strides_j of x as one row; in row-major order these fill y of ``shape``, (C,) or (C, H, W).
+
+    1 to 8 sizes and as many strides, which may be 0 (copies) or negative (flips). Transpositions of tokens and channels, channel
+    shuffles, windows, slices of rows and expansions are all such views.
+    """
+
+    x: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatMul(Node):
+    """float32 values a (K, G, M) and b (N, G, K) -> (N, G, M): y[n, g, m] = sum of a[k, g, m] * b[n, g, k], one fma a step in rising k
+    from +0.0. With channels innermost each group g is a row-major product of (M, K) and (K, N)."""
+
+    INPUTS = ("a", "b")
+    a: str
+    b: str
+
+
 _ALL = (
     *(Conv, Linear, Quantize, Dequantize, Affine, Add, Mul, Clamp, TwoSlope, Abs, Unary, Softmax),
-    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels, Slice, Upsample, DepthToSpace),
+    *(MaxPool, AvgPool, Mean, Flatten, Concat, PadChannels, Slice, Upsample, DepthToSpace, Rearrange, MatMul),
 )
 OPS: dict[str, type[Node]] = {op.__name__: op for op in _ALL}
 

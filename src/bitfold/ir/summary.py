@@ -14,7 +14,7 @@ BitPair = tuple[int, int]  # bits of the activations, bits of the weights; 32 is
 
 @dataclass(frozen=True)
 class Row:
-    """One node. ``macs`` and ``additions`` are 0 and the bits are None unless it is a Conv or Linear."""
+    """One node. ``macs`` and ``additions`` are 0 and the bits are None unless it is a Conv, Linear or MatMul (whose weights are b)."""
 
     name: str
     op: str
@@ -101,7 +101,7 @@ def summarize(graph: Graph) -> Summary:
     for node in graph.nodes:
         own = [graph.constants[name] for name in dict.fromkeys(ops.constant_names(node)) if name not in seen]
         seen.update(ops.constant_names(node))
-        activation_bits, weight_bits, terms = _product(graph, node) if isinstance(node, (ops.Conv, ops.Linear)) else (None, None, 0)
+        activation_bits, weight_bits, terms = _product(graph, node)
         distance = isinstance(node, (ops.Conv, ops.Linear)) and node.metric == ops.DISTANCE
         rows.append(
             Row(
@@ -119,11 +119,20 @@ def summarize(graph: Graph) -> Summary:
     return Summary(graph.name, tuple(rows), file_size(graph) - sum(row.size_bytes for row in rows))
 
 
-def _product(graph: Graph, node: ops.Conv | ops.Linear) -> tuple[int, int, int]:
+def _product(graph: Graph, node: ops.Node) -> tuple[int | None, int | None, int]:
     """Bits of activations and weights, and the number of terms: every output is a sum over one output channel's weights."""
+    if isinstance(node, ops.MatMul):
+        return 32, 32, matmul_terms(graph, node)
+    if not isinstance(node, ops.Conv | ops.Linear):
+        return None, None, 0
     weight = graph.constants[node.weight].type
     terms = prod(graph.types[node.output].shape) * prod(weight.shape[1:])
     return _bits(graph.types[node.x].element), _bits(weight.element), terms
+
+
+def matmul_terms(graph: Graph, node: ops.MatMul) -> int:
+    """Products of a sample."""
+    return prod(graph.types[node.output].shape) * graph.types[node.a].shape[0]
 
 
 def _bits(element: Element) -> int:
