@@ -15,8 +15,8 @@ class Runs(NamedTuple):
     """A run is ``length`` neighbouring channels of one pixel of x. They become neighbouring channels of one pixel of y; or, ``across`` its
     pixels, one channel of neighbouring pixels, and blocks of such runs are turned around.
 
-    ``table``: where the runs of y's pixels, (pixels, channels / length) of them or, across, (pixels / length, channels), lie in x: pixel times
-    channels plus channel; int32, in one row.
+    ``table``: where y's runs lie in x, as pixel * channels + channel of x; int32, in one row: (pixels, channels / length) of
+    them or, across, (pixels / length, channels).
     """
 
     table: np.ndarray
