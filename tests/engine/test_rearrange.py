@@ -19,6 +19,9 @@ VIEWS: dict[str, View] = {  # x, shape, sizes, strides, offset: the run's length
     "tokens to channels": ((40, 13, 1), (13, 40, 1), (13, 40), (1, 13), 0, (40, True), "transpose"),
     "many tokens to channels": ((17, 100, 1), (100, 17, 1), (100, 17), (1, 100), 0, (17, True), "transpose"),
     "few tokens to channels": ((16, 3, 1), (3, 16, 1), (3, 16), (1, 3), 0, (16, True), "transpose"),
+    "a lot of tokens": ((192, 197, 1), (197, 192, 1), (197, 192), (1, 197), 0, (192, True), "transpose"),
+    "a lot of heads": ((192, 197, 1), (64, 3, 197), (64, 3, 197), (197, 12608, 1), 0, (64, False), "copy_runs"),
+    "a lot of shuffling": ((240, 14, 14), (240, 14, 14), (80, 3, 196), (196, 15680, 1), 0, (1, False), "gather"),
     "heads": ((48, 19, 1), (16, 3, 19), (3, 16, 19), (304, 19, 1), 0, (1, False), "gather"),
     "heads as groups": ((48, 19, 1), (16, 3, 19), (16, 3, 19), (19, 304, 1), 0, (16, False), "copy_runs"),
     "keys as groups": ((48, 19, 1), (19, 3, 16), (19, 3, 16), (1, 304, 19), 0, (48, True), "transpose"),
@@ -77,7 +80,7 @@ def test_a_view_of_part_of_a_value(rng: np.random.Generator) -> None:
         assert np.array_equal(got[1], np.concatenate([part[:, :16, ::-1], part], axis=1))
 
 
-SHAPES = [(1, 1, 1, 1), (3, 2, 5, 8), (17, 3, 6, 16), (8, 1, 1, 33), (16, 2, 13, 17), (33, 4, 7, 3), (64, 3, 20, 70), (5, 2, 1, 200)]
+SHAPES = [(1, 1, 1, 1), (3, 2, 5, 8), (17, 3, 6, 16), (8, 1, 1, 33), (16, 2, 13, 17), (33, 4, 7, 3), (64, 3, 20, 70), (5, 2, 1, 200), (300, 2, 1, 75), (517, 1, 25, 20)]
 
 
 @pytest.mark.parametrize(("terms", "groups", "rows", "channels"), SHAPES)
