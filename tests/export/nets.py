@@ -98,18 +98,24 @@ def kinds(graph: Graph) -> list[str]:
 
 
 def compare(model: nn.Module, x: Tensor, *, engine: bool = True, tolerance: float = TOLERANCE) -> Graph:
-    """Exports; the interpreter and the engine must give PyTorch's eval outputs, and every integer core its integers."""
+    """Exports; the interpreter and the engine must give PyTorch's eval outputs, and every integer core its integers. (A, B) per sample is
+    (A, B, 1) in the graph."""
     graph: Graph = bitfold.export(model, x)
     training = {name: m.training for name, m in model.named_modules()}
     with torch.no_grad():
         expected = model.eval()(x).numpy()
     for name, m in model.named_modules():
         m.training = training[name]
-    runs = {"interpreter": bitfold.interpret(graph, x.numpy())}
+    given, (shape,) = (
+        x.numpy().reshape(len(x), *next(iter(graph.inputs.values())).shape),
+        {graph.types[name].shape for name in graph.outputs},
+    )
+    runs = {"interpreter": bitfold.interpret(graph, given)}
     if engine:
-        runs["engine"] = bitfold.load(graph)(x.numpy())
+        runs["engine"] = bitfold.load(graph)(given)
     for who, got in runs.items():
-        assert got.shape == expected.shape, who
+        assert got.shape == (len(x), *shape) and shape in (expected.shape[1:], (*expected.shape[1:], 1)), who
+        got = got.reshape(expected.shape)
         np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()), err_msg=who)
     report = bitfold.verify(model, graph, x, layer_images=4, backend="engine" if engine else "interpreter")
     assert report.accumulators_differ == 0 and report.ok, str(report)

@@ -1,18 +1,11 @@
-"""Converters of functions and tensor methods. Each takes the Call, then what the user wrote; Steps stand for data.
-
-``FUNCTIONS`` and ``METHODS`` at the end are the whole list. Anything else is refused by name.
-"""
+"""Converters of functions and tensor methods. Each takes the Call, then what the user wrote; Steps stand for data, channels first."""
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from bitfold.export import norms
 from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
 
@@ -82,19 +75,13 @@ def negative(call: Call, x: Step) -> Step:
     return affine(call, x, -1.0, 0.0)
 
 
-def identity(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
-    return x
-
-
 def dropout(call: Call, x: Step, p: float = 0.5, training: bool = False, inplace: bool = False) -> Step:
     if training:
         raise call.refuse("has training=True written into it; pass training=self.training")
     return x
 
 
-def softmax(call: Call, x: Step, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> Step:
-    if dim is None or dim % (1 + len(x.shape)) != 1 or dtype is not None:
-        raise call.refuse(f"dim={dim}, dtype={dtype}; allowed: dim=1 (classes or channels), no dtype")
+def softmax(call: Call, x: Step) -> Step:
     return call.step(ops.Softmax, x)
 
 
@@ -251,111 +238,10 @@ def mean(call: Call, x: Step, dim: Any = None, keepdim: bool = False, *, dtype: 
     raise call.refuse(f"dim={dim}, keepdim={keepdim} of {x.shape}; allowed: over height and width, or channels with keepdim=True")
 
 
-# ---- shape
-
-
-def reshape(call: Call, x: Step, *args: Any, **kwargs: Any) -> Step:
-    """view, reshape, flatten, squeeze ...: whatever was written, the shape that came out decides."""
-    if call.shape == x.shape:
-        return x
-    if call.shape == (math.prod(x.shape),):
-        return call.step(ops.Flatten, x)
-    tokens = "; there are no sequences of tokens" if len(call.shape) == 2 else ""
-    raise call.refuse(f"turns {x.shape} into {call.shape} per sample; allowed: the same shape, or ({math.prod(x.shape)},){tokens}")
+# ---- channels
 
 
 def channels(call: Call, x: Step, start: int, stop: int, path: str | None = None) -> Step:
     if (start, stop) == (0, x.shape[0]):
         return x
     return Step(ops.Slice, path or call.path, (x,), (stop - start, *x.shape[1:]), {"start": start, "stop": stop})
-
-
-def split(call: Call, x: Step, split_size_or_sections: Any, dim: int = 0) -> tuple[Step, ...]:
-    """Along channels, into parts of one size (the last may be smaller) or of the given sizes."""
-    sizes, total = split_size_or_sections, x.shape[0]
-    if dim % (1 + len(x.shape)) != 1:
-        raise call.refuse(f"dim={dim}; allowed: dim=1 (features or channels)")
-    if isinstance(sizes, int):
-        sizes = [min(sizes, total - at) for at in range(0, total, sizes)]
-    ends = [int(end) for end in np.cumsum(sizes)]
-    return tuple(channels(call, x, end - size, end, f"{call.path}.{i}") for i, (end, size) in enumerate(zip(ends, sizes, strict=True)))
-
-
-def chunk(call: Call, x: Step, chunks: int, dim: int = 0) -> tuple[Step, ...]:
-    return split(call, x, -(-x.shape[0] // chunks), dim)
-
-
-def getitem(call: Call, x: Step, index: Any) -> Step:
-    """Subsampling of rows and columns, x[:, :, ::s, ::t], or channels, x[:, a:b]."""
-    index = index if isinstance(index, tuple) else (index,)
-    if len(index) == 2 and index[0] == slice(None) and isinstance(index[1], slice) and index[1].step in (None, 1):
-        start, stop, _ = index[1].indices(x.shape[0])
-        return channels(call, x, start, stop)
-    plain = all(isinstance(i, slice) and i.start in (None, 0) and i.stop is None for i in index)
-    steps = [i.step if i.step is not None else 1 for i in index] if plain else []
-    if not plain or Ellipsis in index or len(index) > 4 or any(s != 1 for s in steps[:2]) or len(x.shape) != 3:
-        raise call.refuse(f"index {index}; allowed: x[:, :, ::s, ::t] of an image, x[:, a:b]")
-    stride = (*(steps + [1] * 4)[2:4],)
-    return call.step(ops.MaxPool, x, kernel=(1, 1), stride=stride)
-
-
-def cat(call: Call, tensors: Any, dim: int = 0) -> Step:
-    steps = list(tensors)
-    if not all(isinstance(s, Step) for s in steps) or dim % (1 + len(call.shape)) != 1:
-        raise call.refuse(f"dim={dim}; allowed: data along channels (dim=1)")
-    return call.step(ops.Concat, *steps)
-
-
-def pad(call: Call, x: Step, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Step:
-    around = (*pad, *(0,) * 6)[:6]
-    if mode != "constant" or value not in (None, 0) or any(around[:4]) or len(pad) > 6 or len(x.shape) != 3 or min(around) < 0:
-        raise call.refuse(
-            f"pad={pad}, mode={mode!r}, value={value}; allowed: zero channels, pad=(0, 0, 0, 0, before, after); "
-            "rows and columns are padded by the convolution or the pooling"
-        )
-    return call.step(ops.PadChannels, x, before=around[4], after=around[5])
-
-
-_NAMED: dict[str, Callable[..., Any]] = {
-    **{"relu": relu, "relu_": relu, "clamp": clamp, "clamp_": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
-    **{"abs": absolute, "neg": negative, "add": add, "add_": add, "sub": sub, "mul": mul, "mul_": mul, "div": div, "prelu": prelu},
-    **{"mean": mean, "flatten": reshape, "reshape": reshape, "squeeze": reshape, "softmax": softmax},
-    **{"sigmoid": unary("sigmoid"), "sigmoid_": unary("sigmoid"), "tanh": unary("tanh"), "tanh_": unary("tanh")},
-    **{"chunk": chunk, "split": split},
-}
-METHODS: dict[Any, Callable[..., Any]] = {
-    **_NAMED,
-    **{"view": reshape, "contiguous": identity, "detach": identity, "clone": identity},
-}
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **{getattr(torch, name): convert for name, convert in _NAMED.items() if hasattr(torch, name)},
-    **{F.relu: relu, F.relu6: relu6, F.hardtanh: hardtanh, F.leaky_relu: leaky_relu, F.prelu: prelu},
-    **{F.sigmoid: unary("sigmoid"), F.tanh: unary("tanh"), F.silu: unary("silu"), F.gelu: gelu},
-    **{F.hardsigmoid: unary("hardsigmoid"), F.hardswish: unary("hardswish")},
-    **{F.layer_norm: norms.layer_norm, F.group_norm: norms.group_norm},
-    **{F.softmax: softmax, F.dropout: dropout, F.dropout2d: dropout, F.pad: pad},
-    **{F.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
-    **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
-    **{operator.add: add, operator.sub: sub, operator.mul: mul, operator.truediv: div, operator.neg: negative, operator.abs: absolute},
-    **{operator.getitem: getitem, torch.cat: cat, torch.concat: cat},
-}
-_HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"
-_MOVE = "would move the channels; allowed: layouts with the batch first and channels second"
-_DATA = (
-    "multiplies data with data, as attention does; allowed: products of data with trained weights (nn.Linear, nn.Conv2d). "
-    "Export the parts between by themselves"
-)
-_STATISTIC = (
-    "computes statistics of its input at inference; allowed: nn.LayerNorm of vectors, nn.GroupNorm and nn.InstanceNorm2d of images, "
-    "BatchNorm"
-)
-# Functions, attributes and modules that users meet often, with a reason better than "is not supported".
-REFUSED: dict[str, str] = {
-    **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
-    **{"permute": _MOVE, "transpose": _MOVE, "movedim": _MOVE, "swapaxes": _MOVE, "T": _MOVE, "mT": _MOVE},
-    **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
-    **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d"},
-    **dict.fromkeys(("matmul", "bmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention"), _DATA),
-    **dict.fromkeys(("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _DATA),
-    **dict.fromkeys(("instance_norm", "rms_norm", "InstanceNorm1d", "RMSNorm"), _STATISTIC),
-}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from bitfold.errors import ExportError, unknown
 from bitfold.export.builder import Builder
 from bitfold.export.lower import Lowering, input_types
-from bitfold.export.modules import handler
 from bitfold.export.pixels import Channels, Input, Pixels, make_pixels
 from bitfold.export.resize import behind
+from bitfold.export.tables import handler
 from bitfold.export.trace import trace
 from bitfold.ir.graph import Graph
 
@@ -40,11 +40,10 @@ def export(
     """
     examples = (example,) if isinstance(example, Tensor) else tuple(example)
     for x in examples:
-        if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim not in (2, 4) or len(x) < 1:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim not in (2, 3, 4) or len(x) < 1:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            tokens = isinstance(x, Tensor) and x.ndim == 3
-            hint = "; a layer that tokens (batch, n, features) share is exported with a token as a sample" if tokens else ""
-            raise ExportError(f"export: example is {got}; allowed: float32 of (batch, features) or (batch, channels, height, width){hint}")
+            shapes = "(batch, features), (batch, channels, height, width), or (batch, a, b), which the graph takes as (batch, a, b, 1)"
+            raise ExportError(f"export: example is {got}; allowed: float32 of {shapes}")
     pixels = _pixels(examples, input, mean, std, max_value, stem_bits)
     kind = type(model).__name__
     model = frozen_copy(model)

@@ -20,7 +20,7 @@ from bitfold.export.modules import stated_encoding
 from bitfold.export.steps import Call, Step
 from bitfold.export.thresholds import check_forward
 from bitfold.ir.encoding import Binary, Coded, Encoding, Float, Uniform
-from bitfold.ir.ops import DISTANCE, Epilogue
+from bitfold.ir.ops import DISTANCE, Epilogue, Linear
 from bitfold.layers.quant import QuantConv2d, QuantLinear
 
 
@@ -86,15 +86,16 @@ def weight_of(step: Step) -> Weight:
     raw: Tensor = layer.weight.detach()
     channels = len(raw)
     one, zero = np.ones(channels), np.zeros(channels)
+    shape = (*raw.shape, 1, 1)[: 2 if step.op is Linear else 4]  # a Linear of tokens is a 1x1 convolution
     if not isinstance(layer, QuantConv2d | QuantLinear):
-        return Weight(raw.numpy(), Float(), one, zero)
+        return Weight(raw.numpy().reshape(shape), Float(), one, zero)
     encoding = stated_encoding(_call(step), layer.weight_quant, raw)
     if isinstance(encoding, Float):
-        return Weight(layer.weight_quant(raw).detach().numpy(), Float(), one, zero)
+        return Weight(layer.weight_quant(raw).detach().numpy().reshape(shape), Float(), one, zero)
     if problem := check_forward(layer.weight_quant, _refuse_scale(step, encoding, channels), raw, 0):
         raise refusal(step, f"weight quantiser {type(layer.weight_quant).__name__}: {problem}")
     codes = layer.weight_quant.codes(raw).numpy().astype(np.int16)
-    return Weight(codes, plain(encoding), _spread(encoding.scale, channels), _spread(encoding.offset, channels))
+    return Weight(codes.reshape(shape), plain(encoding), _spread(encoding.scale, channels), _spread(encoding.offset, channels))
 
 
 def plain(encoding: Coded) -> Coded:

@@ -134,7 +134,7 @@ class Lowering:
         kinds = {s.coded for s in sources}
         coded = next(iter(kinds)) if len(kinds) == 1 else None
         coded = None if any(s.pixels is not None for s in sources) else coded
-        repeated = step.op is ops.Upsample and "row_weights" not in step.attrs
+        repeated = step.op is ops.Upsample and "row_weights" not in step.attrs and min(min(step.attrs[a]) for a in ("rows", "columns")) >= 0
         moved = step.op in (ops.Flatten, ops.Concat) or repeated or (step.op is ops.MaxPool and coded is not None and coded.scale > 0)  # type: ignore[operator]
         keep = coded if moved else None
         names = [s.name for s in sources] if keep is not None else [self._float(s) for s in step.inputs]

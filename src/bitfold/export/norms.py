@@ -17,16 +17,19 @@ Average = Callable[[Step, str], Step]  # (value, its name) -> the averages, in a
 
 
 def layer_norm(call: Call, x: Step, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Step:
-    """Of a vector, over its features."""
-    if len(x.shape) != 1:
-        raise call.refuse(f"normalises {tuple(normalized_shape)} of {x.shape} per sample; allowed: the features of (features,)")
+    """Over the features of a vector, or the channels of each pixel."""
     n = x.shape[0]
+    if tuple(normalized_shape) != (n,):
+        raise call.refuse(f"normalises {tuple(normalized_shape)}, several axes; allowed: the last axis alone")
 
-    def average(value: Step, name: str) -> Step:
+    def over_channels(value: Step, name: str) -> Step:
+        return Step(ops.Mean, f"{call.path}.{name}", (value,), (1, *x.shape[1:]), {"over": "channels"})
+
+    def over_features(value: Step, name: str) -> Step:
         total = Step(ops.Linear, f"{call.path}.{name}", (value,), (1,), {"weight": np.full((1, n), 1 / n)})
         return Step(ops.Linear, f"{call.path}.{name}.spread", (total,), (n,), {"weight": np.ones((n, 1))})
 
-    return _normalise(call, x, average, weight, bias, eps)
+    return _normalise(call, x, over_features if len(x.shape) == 1 else over_channels, weight, bias, eps)
 
 
 def group_norm(call: Call, x: Step, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Step:

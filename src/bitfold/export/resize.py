@@ -162,7 +162,7 @@ def _serves(readers: list[Step]) -> bool:
 def _moved(step: Step, source: Step) -> Step | None:
     """``step`` in front of ``source``, if both orders give the same."""
     small = source.inputs[0] if source.inputs else source
-    if source.op is ops.Upsample and "row_weights" not in source.attrs and step.op in _POINTWISE:
+    if source.op is ops.Upsample and repeats(source) and step.op in _POINTWISE:
         return replace(step, inputs=(small,), shape=small.shape)
     if source.op is ops.DepthToSpace and step.op in _BEFORE_DEPTH_TO_SPACE:
         groups, phases = source.attrs["groups"], small.shape[0] // source.shape[0]
@@ -172,6 +172,14 @@ def _moved(step: Step, source: Step) -> Step | None:
         }
         return replace(step, inputs=(small,), shape=small.shape, attrs=attrs, torch=_by_phase(step, groups, phases))
     return None
+
+
+def repeats(step: Step) -> bool:
+    """Whether an Upsample gives every pixel of its input, some of them more than once, and nothing else."""
+    if "row_weights" in step.attrs:
+        return False
+    sizes = step.inputs[0].shape[1:]
+    return all(np.array_equal(np.unique(step.attrs[name]), np.arange(n)) for name, n in zip(("rows", "columns"), sizes, strict=True))
 
 
 def _by_phase(step: Step, groups: int, phases: int) -> Any:

@@ -42,6 +42,8 @@ class Call:
     name: str
     shape: tuple[int, ...]
     torch: TorchFunction
+    parts: bool = False  # it gives several tensors; ``shape`` is then ()
+    channels_last: bool = False  # what a converter sees as channels is the last of several axes in PyTorch
 
     def refuse(self, reason: str) -> ExportError:
         return ExportError(f"export: {self.name} at {self.path!r}: {reason}")

@@ -11,20 +11,22 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from bitfold.errors import ExportError
-from bitfold.export import calls, cells, modules, resize
+from bitfold.export import tables
 from bitfold.export.steps import Call, Step
+from bitfold.export.tables import BATCH, Handler
+from bitfold.export.views import Reader, View, whole
 
-PARTED = (calls.chunk, calls.split, cells.lstm)  # converters that give several steps
-BATCH = 3  # samples that run while tracing: a number that no model has written into it
+_CHANGES = "changes a tensor in place that is read elsewhere as well; write it without changing its operand"
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return modules.handler(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        return tables.handler(m) is not None or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], list[Step]]:
@@ -36,7 +38,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], li
             f"export: {type(model).__name__} cannot be traced: {error}; allowed: a forward without branches on tensor values"
         ) from error
     module = fx.GraphModule(model, graph)
-    module.graph.eliminate_dead_code()
+    module.graph.eliminate_dead_code(lambda n: n.is_impure() or _in_place(n, module))
     converter = _Converter(module)
     wanted = [str(n.target) for n in module.graph.nodes if n.op == "placeholder" and not n.args]  # those with a default may be left out
     if len(example) < len(wanted):
@@ -57,80 +59,108 @@ class _Converter(fx.Interpreter):
         self.extra_traceback = False
         self.steps: list[Step] = []
         self.outputs: list[Step] = []
-        self._step_of: dict[fx.Node, Step] = {}
-        self._parts: dict[fx.Node, tuple[Step, ...]] = {}  # of calls that give several tensors
+        self._reader = Reader()
+        self._views: dict[fx.Node, View] = {}
+        self._parts: dict[fx.Node, tuple[View, ...]] = {}  # of calls that give several tensors
         self._constant: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "output":
             self._finish(n)
             return super().run_node(n)
-        path = _path(n)
+        path, before = _path(n), self._versions(n)
         try:
             result = super().run_node(n)
         except Exception as error:  # whatever the user's own code raises on the example
             raise ExportError(f"export: {n.name} at {path!r} failed on the example: {error}") from error
+        changed = [node for node, version in self._versions(n).items() if version != before[node]]
         if n.op == "placeholder" and isinstance(result, Tensor):
-            self._add(n, Step(None, str(n.target), (), tuple(result.shape[1:])))
+            shape = tuple(result.shape[1:])
+            self._add(n, whole(Step(None, str(n.target), (), (*shape, 1) if len(shape) == 2 else shape), shape))
         elif n.target is operator.getitem and n.args[0] in self._parts:
             self._add(n, self._parts[n.args[0]][n.args[1]])  # type: ignore[index]
-        elif any(a in self._step_of for a in n.all_input_nodes) and _is_data(result):
-            self._convert(n, path, result)
+        elif any(a in self._views or a in self._parts for a in n.all_input_nodes) and _is_data(result):
+            self._convert(n, path, result, changed)
+        elif changed:
+            raise ExportError(f"export: {_function_name(n)} at {path!r} {_CHANGES}")
         else:
             self._constant[n] = result
         return result
 
-    def _convert(self, n: fx.Node, path: str, result: Any) -> None:
-        convert, name, arguments = self._handler(n, path)
+    def _versions(self, n: fx.Node) -> dict[fx.Node, int]:
+        """How often PyTorch has written to each tensor that the call reads."""
+        read = {node: self.env.get(node) for node in n.all_input_nodes if node in self._views}
+        return {node: tensor._version for node, tensor in read.items() if isinstance(tensor, Tensor)}
+
+    def _convert(self, n: fx.Node, path: str, result: Any, changed: list[fx.Node]) -> None:
+        handle, name, module = self._handler(n, path)
         args = fx.node.map_arg(n.args, self._operand)
         kwargs = fx.node.map_arg(n.kwargs, self._operand)
-        call = Call(path, name, tuple(result.shape[1:]) if isinstance(result, Tensor) else (), self._rerun(n))
-        several = convert in PARTED
-        tensors = result if several else [result]
-        if not all(isinstance(t, Tensor) and t.shape[:1] == (BATCH,) and t.dtype == torch.float32 for t in tensors):
-            got = f"{result.dtype} {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-            raise call.refuse(f"gives {got} for {BATCH} samples; allowed: one float32 tensor with the batch in front")
+        several = isinstance(result, tuple | list)
+        call = Call(path, name, () if several else tuple(result.shape[1:]), self._rerun(n), several)
+        read = [self._views[a] for a in n.all_input_nodes if a in self._views]
+        if handle is not tables.move:
+            if not several:
+                self._check_batch(call, read, result)
+        elif len(read) > 1:
+            raise call.refuse("takes more than one tensor computed from the input; allowed: sizes in numbers")
         try:
-            inspect.signature(convert).bind(call, *arguments, *args, **kwargs)
+            inspect.signature(handle).bind(self._reader, call, *module, *args, **kwargs)
         except TypeError as error:
             raise call.refuse(f"these arguments are not supported: {error}") from error
-        before = list(self._step_of.values())
-        step = convert(call, *arguments, *args, **kwargs)
+        made = handle(self._reader, call, *module, *args, **kwargs)
         if several:
-            self._parts[n] = step
+            if not isinstance(made, tuple):
+                raise call.refuse("gives several tensors; allowed: one")
+            self._parts[n] = made
             return
-        source = args[0] if args and isinstance(args[0], Step) else None
-        self._add(n, step)
-        if source is not None and step not in before and _in_place(n, arguments):
-            for node, held in self._step_of.items():  # later readers of the overwritten tensor see the result
-                if held is source:
-                    self._step_of[node] = step
+        self._add(n, made)
+        for source in changed:
+            self._overwrite(source, made, call)
 
-    def _handler(self, n: fx.Node, path: str) -> tuple[Callable[..., Any], str, tuple[nn.Module, ...]]:
+    def _check_batch(self, call: Call, read: list[View], result: Tensor) -> None:
+        if any(view.batch for view in read) or result.shape[:1] != (BATCH,) or result.dtype != torch.float32:
+            got = f"{result.dtype} {tuple(result.shape)} for {BATCH} samples"
+            raise call.refuse(f"gives {got}; allowed: one float32 tensor with the batch in front, there and in what it reads")
+
+    def _overwrite(self, source: fx.Node, made: View, call: Call) -> None:
+        """Later readers of a tensor that was changed in place see the result."""
+        before, memory = self._views[source], self.env[source].untyped_storage().data_ptr()
+        if before.shape != made.shape:
+            raise call.refuse(_CHANGES)
+        for node, held in self._views.items():
+            if isinstance(now := self.env.get(node), Tensor) and now.untyped_storage().data_ptr() == memory:
+                if held.step is not before.step or not np.array_equal(held.index, before.index):
+                    raise call.refuse(_CHANGES)
+                self._views[node] = made
+
+    def _handler(self, n: fx.Node, path: str) -> tuple[Handler, str, tuple[nn.Module, ...]]:
         if n.op == "call_module":
             module = self.fetch_attr(str(n.target))
-            found = modules.handler(module)
+            found = tables.handler(module)
             if found is None:
                 kind = type(module).__name__
-                reason = calls.REFUSED.get(kind, f"is not supported; allowed: {', '.join(modules.names())}")
+                reason = tables.REFUSED.get(kind, f"is not supported; allowed: {', '.join(tables.names())}")
                 raise ExportError(f"export: {kind} at {path!r} {reason}")
             return found, type(module).__name__, (module,)
-        table: dict[Any, Callable[..., Any]] = calls.METHODS if n.op == "call_method" else {**calls.FUNCTIONS, **resize.FUNCTIONS}
+        table = tables.METHODS if n.op == "call_method" else tables.FUNCTIONS
         name = _function_name(n)
         if n.target not in table:
-            reason = calls.REFUSED.get(name, f"is not supported; allowed: {', '.join(sorted(calls.METHODS))}")
+            reason = tables.REFUSED.get(name, f"is not supported; allowed: {', '.join(sorted(tables.METHODS))}")
             raise ExportError(f"export: {name} at {path!r} {reason}")
         return table[n.target], name, ()
 
     def _operand(self, node: fx.Node) -> Any:
-        return self._step_of[node] if node in self._step_of else self._constant[node]
+        if node in self._views or node in self._parts:
+            return self._views[node] if node in self._views else self._parts[node]
+        return self._constant[node]
 
     def _rerun(self, n: fx.Node) -> Callable[[Tensor], Tensor]:
         """This call as a function of its one data operand."""
 
         def run(x: Tensor) -> Tensor:
             def fill(a: fx.Node) -> Any:
-                return x.clone() if a in self._step_of else self._constant[a]
+                return x.clone() if a in self._views else self._constant[a]
 
             args, kwargs = fx.node.map_arg(n.args, fill), fx.node.map_arg(n.kwargs, fill)
             if n.op == "call_module":
@@ -140,9 +170,9 @@ class _Converter(fx.Interpreter):
 
         return run
 
-    def _add(self, n: fx.Node, step: Step) -> None:
-        self._step_of[n] = step
-        self._append(step)
+    def _add(self, n: fx.Node, view: View) -> None:
+        self._views[n] = view
+        self._append(view.step)
 
     def _append(self, step: Step) -> None:
         """Also the steps that a converter put in front of its own."""
@@ -153,16 +183,19 @@ class _Converter(fx.Interpreter):
 
     def _finish(self, n: fx.Node) -> None:
         made = n.args[0]
-        items = list(made) if isinstance(made, tuple | list) else [made]
-        for item in items:
-            if isinstance(item, fx.Node) and item in self._parts:
-                for part in self._parts[item]:
-                    self._append(part)
-                    self.outputs.append(part)
-            elif isinstance(item, fx.Node) and item in self._step_of:
-                self.outputs.append(self._step_of[item])
-            else:
+        for item in list(made) if isinstance(made, tuple | list) else [made]:
+            if not isinstance(item, fx.Node) or (item not in self._views and item not in self._parts):
                 raise ExportError(f"export: the model returns {item!r}; allowed: a tensor computed from its input, or a tuple of those")
+            for view in self._parts[item] if item in self._parts else (self._views[item],):
+                self.outputs.append(self._output(view))
+
+    def _output(self, view: View) -> Step:
+        """Vectors and images as they are, (A, B) as the image (A, B, 1)."""
+        if len(view.shape) not in (1, 2, 3):
+            raise ExportError(f"export: the model returns {view.shape} per sample; allowed: one to three axes")
+        step = self._reader.channels(view, 0, (view.shape[1], 1)) if len(view.shape) == 2 else self._reader.value(view)
+        self._append(step)
+        return step
 
 
 def _is_data(result: Any) -> bool:
@@ -170,10 +203,21 @@ def _is_data(result: Any) -> bool:
     return isinstance(result, Tensor) or (isinstance(result, tuple | list) and any(isinstance(r, Tensor) for r in result))
 
 
-def _in_place(n: fx.Node, module: tuple[nn.Module, ...]) -> bool:
-    if module:
-        return bool(getattr(module[0], "inplace", False))
-    return bool(n.kwargs.get("inplace", False)) or (isinstance(n.target, str) and n.target.endswith("_"))
+def _in_place(n: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether the call writes to what it reads, so that it matters even if nothing reads its result."""
+    if n.op == "call_module":
+        return bool(getattr(module.get_submodule(str(n.target)), "inplace", False))
+    if n.op == "call_method":
+        return str(n.target).endswith("_") and not str(n.target).endswith("__")
+    named = n.op == "call_function" and "inplace" in _parameters(n.target)
+    return n.target is operator.setitem or (named and True in (*n.args[1:], n.kwargs.get("inplace")))
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # of C functions
+        return ()
 
 
 def _function_name(n: fx.Node) -> str:

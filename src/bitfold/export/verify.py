@@ -88,10 +88,14 @@ class _Layer:
         self.x_type = graph.types[node.x]
         stored = graph.constants[node.weight]
         own = _weight_codes(module, stored.codes) if pixels is None else _integer_stem(module, node, pixels)
+        own = own.reshape(stored.type.shape)
         self.weight = own.double()
         self.counts = dict.fromkeys(LayerCheck.__dataclass_fields__, 0)
         del self.counts["name"]
-        self.counts["weights"], self.counts["weights_differ"] = own.numel(), int(np.sum(own.numpy() != stored.codes))
+        self.counts["weights"], self.counts["weights_differ"] = (
+            own.numel(),
+            int(np.sum(own.numpy() != stored.codes)),
+        )
         self.coded = not isinstance(self.x_type.element, Float)
         if self.coded:
             alone = replace(node, x="x", output="accumulators", epilogue=None)
@@ -105,6 +109,12 @@ class _Layer:
             return module.act_quant.codes(x)
         encoding: Any = self.x_type.element  # the input is a quantiser's output: its values stand for codes
         return ((x.double() - encoding.offset) / encoding.scale).round().to(torch.int32)
+
+    def as_value(self, x: Tensor) -> Tensor:
+        """A tensor of the module's input as the graph has it: the features of tokens are channels, tokens pixels."""
+        if isinstance(self.module, nn.Linear) and isinstance(self.node, ops.Conv):
+            return x.movedim(-1, 1).reshape(len(x), *self.x_type.shape)
+        return x.reshape(len(x), *self.x_type.shape)
 
     def exact(self, codes: Tensor) -> np.ndarray:
         """The accumulators as PyTorch gives them; float64 holds every partial sum."""
@@ -131,7 +141,7 @@ class _Layer:
         if not len(x) or not isinstance(module, QuantConv2d | QuantLinear) or isinstance(module.act_quant.encoding(), Float):
             return 0  # the quantiser stands elsewhere: x has been rounded to codes already
         reach = ROUNDING * x.abs().max()
-        ends = np.stack([module.act_quant.codes(x - reach).numpy(), module.act_quant.codes(x + reach).numpy()])
+        ends = np.stack([self.as_value(module.act_quant.codes(moved)).numpy() for moved in (x - reach, x + reach)])
         return int(((met < ends.min(axis=0)) | (met > ends.max(axis=0))).sum())
 
     def result(self) -> LayerCheck:
@@ -229,7 +239,7 @@ class _Verification:
 
     def _batch(self, xs: list[Tensor], to_check: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """(PyTorch's outputs, the graph's, which images have no flipped code)."""
-        arrays = [x.numpy() for x in xs]
+        arrays = [x.numpy().reshape(len(x), *t.shape) for x, t in zip(xs, self.graph.inputs.values(), strict=True)]
         got, tapped = _several(self.run_graph(*arrays)), _several(self.run_tapped(*arrays))
         for name, alone, beside in zip(self.graph.outputs, got, tapped, strict=False):
             if not np.array_equal(alone, beside, equal_nan=True):
@@ -243,7 +253,7 @@ class _Verification:
             calls[module] += 1
             if not layer.coded:
                 return
-            own = xs[0].reshape(inputs[0].shape) if layer.is_stem else layer.codes(inputs[0])
+            own = layer.as_value(xs[0].reshape(inputs[0].shape) if layer.is_stem else layer.codes(inputs[0]))
             if to_check > 0:
                 layer.check(own[:to_check])
             if layer.node.x in codes:
@@ -261,7 +271,8 @@ class _Verification:
         finally:
             for handle in handles:
                 handle.remove()
-        return [e.numpy() for e in _several(expected)], list(got), unflipped
+        answers = [e.numpy() for e in _several(expected)]
+        return answers, [g.reshape(e.shape) for g, e in zip(got, answers, strict=True)], unflipped
 
 
 def _reads_input(graph: Graph, value: str) -> bool:
