@@ -127,12 +127,17 @@ def test_borders_are_read_like_other_pixels(border: str, rng: np.random.Generato
     compare(crop, x)
 
 
+RMS = ["Mul", "Mean", "Affine", "Unary", "Mul", "Affine"]
 READERS: dict[str, tuple[nn.Module, list[str]]] = {
     "gamma": (tokens(lambda x: (x * GAMMA + 0.5).transpose(1, 2)), ["Affine", "Affine"]),
     "positions": (tokens(lambda x: (x + POSITIONS).transpose(1, 2)), ["Rearrange", "Affine"]),
     "from_constant": (tokens(lambda x: (POSITIONS - x).transpose(1, 2)), ["Rearrange", "Affine"]),
     "relu": (tokens(lambda x: F.relu(x).transpose(1, 2)), ["Clamp"]),
     "two_orders": (tokens(lambda x: (x + x.flip(1)).transpose(1, 2)), ["Upsample", "Add"]),
+    "padded_tokens": (tokens(lambda x: F.pad(x, (0, 0, 1, 2))), ["Rearrange", "Upsample"]),
+    "padded_features": (tokens(lambda x: (F.pad(x, (2, 1)) + 1).transpose(1, 2)), ["Rearrange", "PadChannels", "Affine"]),
+    "padded_channels_last": (f(lambda x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 2, 1)).permute(0, 3, 1, 2) + 1), ["Upsample", "Affine"]),
+    "padded_and_constant": (f(lambda x: F.pad(x, (1, 0, 1, 0)) + torch.arange(9.0).view(3, 3)), []),
     "outer": (tokens(lambda x: (x[:, :, :1] * x[:, :1]).transpose(1, 2)), []),
     "softmax_of_features": (tokens(lambda x: x.softmax(-1).transpose(1, 2)), ["Softmax"]),
     "softmax_of_tokens": (tokens(lambda x: x.softmax(1).transpose(1, 2)), ["Rearrange", "Softmax", "Rearrange"]),
@@ -148,6 +153,12 @@ READERS: dict[str, tuple[nn.Module, list[str]]] = {
     "rows_mean": (f(lambda x: x.mean(2)), []),
     "row_scale": (f(lambda x: x * torch.tensor([1.0, 2.0])), []),
     "linear_of_rows": (nn.Linear(2, 3), []),
+    "rms_norm": (nn.RMSNorm(2), ["Rearrange", *RMS]),
+    "rms_norm_function": (
+        tokens(lambda x: F.rms_norm(x, (7,), GAMMA, 0.5).transpose(1, 2)),
+        ["Mul", "Mean", "Affine", "Unary", "Mul", "Affine"],
+    ),
+    "rms_norm_of_vector": (f(lambda x: F.rms_norm(x[:, :, 0, 0], (7,))), []),
     "norm_of_rows": (nn.LayerNorm(2), []),
     "cat_rows": (f(lambda x: torch.cat([x, x + 1], 2)), []),
 }
@@ -315,6 +326,12 @@ def _changed(x: Tensor) -> Tensor:
     return x
 
 
+def _part_changed(x: Tensor) -> Tensor:
+    parts = (x + 1).chunk(2, 1)
+    parts[0].mul_(2)
+    return parts[0] + parts[1]
+
+
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "batch_in_view": (lambda x: x.view(1, -1), "view at .*mixes samples"),
     "mixed_samples": (lambda x: x.flip(0), "flip at .*mixes samples"),
@@ -323,6 +340,9 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "no_strides": (lambda x: x[:, [0, 3, 1]], "gives channels in an order without strides"),
     "constant_per_sample": (lambda x: x + torch.arange(3.0).view(3, 1, 1, 1), "differs from sample to sample"),
     "causal": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "is_causal=True; allowed: none of them"),
+    "samples_beside_an_axis": (lambda x: x.mean(3)[:, :3] + x[:, :, 0, 0], "have other numbers of axes"),
+    "product_beside_an_axis": (lambda x: x[:, :3] @ x[:, 0], "have other numbers of axes"),
+    "part_changed": (_part_changed, "changes a tensor in place"),
     "view_changed": (_changed, "changes a tensor in place"),
 }
 

@@ -18,6 +18,15 @@ Average = Callable[[Step, str], Step]  # (value, its name) -> the averages, in a
 
 def layer_norm(call: Call, x: Step, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Step:
     """Over the features of a vector, or the channels of each pixel."""
+    return _normalise(call, x, _of_last_axis(call, x, normalized_shape), weight, bias, eps)
+
+
+def rms_norm(call: Call, x: Step, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Step:
+    """The same without a mean."""
+    return _divided(call, x, _of_last_axis(call, x, normalized_shape), weight, None, torch.finfo(torch.float32).eps if eps is None else eps)
+
+
+def _of_last_axis(call: Call, x: Step, normalized_shape: Any) -> Average:
     n = x.shape[0]
     if tuple(normalized_shape) != (n,):
         raise call.refuse(f"normalises {tuple(normalized_shape)}, several axes; allowed: the last axis alone")
@@ -29,7 +38,7 @@ def layer_norm(call: Call, x: Step, normalized_shape: Any, weight: Any = None, b
         total = Step(ops.Linear, f"{call.path}.{name}", (value,), (1,), {"weight": np.full((1, n), 1 / n)})
         return Step(ops.Linear, f"{call.path}.{name}.spread", (total,), (n,), {"weight": np.ones((n, 1))})
 
-    return _normalise(call, x, over_features if len(x.shape) == 1 else over_channels, weight, bias, eps)
+    return over_features if len(x.shape) == 1 else over_channels
 
 
 def group_norm(call: Call, x: Step, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Step:
@@ -65,10 +74,15 @@ def _normalise(call: Call, x: Step, average: Average, weight: Any, bias: Any, ep
     """(x - mean) / sqrt(variance + eps), then the trained slope and shift of each channel."""
     mean = average(x, "mean")
     away = Step(ops.Add, f"{call.path}.away", (x, _affine(call, "minus", mean, -1.0, 0.0)), x.shape)
-    variance = average(Step(ops.Mul, f"{call.path}.square", (away, away), x.shape), "variance")
+    return _divided(call, away, average, weight, bias, eps)
+
+
+def _divided(call: Call, x: Step, average: Average, weight: Any, bias: Any, eps: float) -> Step:
+    """x / sqrt(mean of its squares + eps), then slope and shift."""
+    variance = average(Step(ops.Mul, f"{call.path}.square", (x, x), x.shape), "variance")
     safe = _affine(call, "eps", variance, 1.0, eps)
     scale = Step(ops.Unary, f"{call.path}.rsqrt", (safe,), safe.shape, {"kind": "rsqrt"})
-    y = Step(ops.Mul, call.path, (away, scale), x.shape)
+    y = Step(ops.Mul, call.path, (x, scale), x.shape)
     if weight is None and bias is None:
         return y
     slope = np.ones(x.shape[0]) if weight is None else call.float_tensor(weight, "the weight")

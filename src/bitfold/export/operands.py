@@ -114,7 +114,9 @@ def _by_position(
 
 def _of_two(reader: Reader, call: Call, convert: Convert, a: View, b: View, **options: Any) -> View:
     shape = call.shape
-    if a.plain and b.plain and len(shape) in (1, 3) and len(a.shape) == len(b.shape) == len(shape):
+    if len(a.shape) != len(b.shape):
+        raise _unlike(call, a, b)
+    if a.plain and b.plain and len(shape) in (1, 3):
         large, small = (a, b) if a.shape == shape else (b, a)
         c, *space = shape
         if large.shape == shape and (small.shape in (shape, (1,) * len(shape)) or (space and small.shape in ((c, 1, 1), (1, *space)))):
@@ -128,6 +130,11 @@ def _of_two(reader: Reader, call: Call, convert: Convert, a: View, b: View, **op
     steps = [own if v is lead else reader.channels(v, axis, pixels) for v in (a, b)]
     made = convert(replace(call, shape=own.shape), *steps, **options)
     return channels_last(made, axis, shape)
+
+
+def _unlike(call: Call, a: View, b: View) -> Exception:
+    """PyTorch would lay the samples of one beside an axis of the other."""
+    return call.refuse(f"{a.shape} and {b.shape} per sample have other numbers of axes; allowed: the same number, sizes that broadcast")
 
 
 def cat(reader: Reader, call: Call, tensors: Sequence[Any], dim: int = 0) -> View:
@@ -191,6 +198,8 @@ def matmul(reader: Reader, call: Call, a: Any, b: Any) -> View:
         return _by_matrix(reader, call, a, matrix)
     if not isinstance(a, View) or not isinstance(b, View) or min(len(a.shape), len(b.shape)) < 2:
         raise call.refuse("allowed: data @ matrix, and data @ data of two or more axes per sample")
+    if len(a.shape) != len(b.shape):
+        raise _unlike(call, a, b)
     batch, (m, n) = call.shape[:-2], call.shape[-2:]
     k = a.shape[-1]
     left = np.broadcast_to(a.index, (*batch, m, k)).reshape(-1, m, k)

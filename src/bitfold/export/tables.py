@@ -36,7 +36,10 @@ def _checked(call: Call, convert: Convert, *args: Any, **kwargs: Any) -> None:
 
 def move(reader: Reader, call: Call, x: View, *args: Any, **kwargs: Any) -> View | tuple[View, ...]:
     """view, permute, roll ...: whatever was written, the positions that come out decide."""
-    found = tuple(x.moved(index, batch, call.path) for index, batch in positions(call, call.torch, x, BATCH))
+    found = tuple(
+        reader.padded(x, index, call.path) if (index < 0).any() else x.moved(index, batch, call.path)
+        for index, batch in positions(call, call.torch, x, BATCH)
+    )
     return found if call.parts else found[0]
 
 
@@ -153,6 +156,7 @@ MODULES: dict[Any, Handler] = {
     nn.BatchNorm1d: _pixels(modules.batch_norm, 0),
     nn.BatchNorm2d: _pixels(modules.batch_norm, 0),
     nn.LayerNorm: _pixels(lambda call, m, x: norms.layer_norm(call, x, m.normalized_shape, m.weight, m.bias, m.eps), -1),
+    nn.RMSNorm: _pixels(lambda call, m, x: norms.rms_norm(call, x, m.normalized_shape, m.weight, m.eps), -1),
     nn.GroupNorm: _images(lambda call, m, x: norms.group_norm(call, x, m.num_groups, m.weight, m.bias, m.eps)),
     nn.InstanceNorm2d: _images(norms.instance_norm),
     ShiftNorm: _pixels(modules.shift_norm, 0),
@@ -214,7 +218,12 @@ FUNCTIONS: dict[Any, Handler] = {
     **{F.relu: pixel(calls.relu), F.relu6: pixel(calls.relu6), F.hardtanh: pixel(calls.hardtanh), F.leaky_relu: pixel(calls.leaky_relu)},
     **{F.prelu: pixel(calls.prelu, 0), F.sigmoid: _NAMED["sigmoid"], F.tanh: _NAMED["tanh"], F.silu: pixel(calls.unary("silu"))},
     **{F.gelu: pixel(calls.gelu), F.hardsigmoid: pixel(calls.unary("hardsigmoid")), F.hardswish: pixel(calls.unary("hardswish"))},
-    **{F.layer_norm: pixel(norms.layer_norm, -1), F.group_norm: image(norms.group_norm), F.softmax: softmax},
+    **{
+        F.layer_norm: pixel(norms.layer_norm, -1),
+        F.rms_norm: pixel(norms.rms_norm, -1),
+        F.group_norm: image(norms.group_norm),
+        F.softmax: softmax,
+    },
     **{F.dropout: pixel(calls.dropout), F.dropout2d: pixel(calls.dropout)},
     **{F.max_pool2d: image(calls.max_pool2d), F.avg_pool2d: image(calls.avg_pool2d)},
     **{F.adaptive_avg_pool2d: image(calls.adaptive_avg_pool2d), F.adaptive_max_pool2d: image(calls.adaptive_max_pool2d)},
@@ -226,7 +235,7 @@ FUNCTIONS: dict[Any, Handler] = {
 }
 _HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"
 _STATISTIC = (
-    "computes statistics of its input at inference; allowed: nn.LayerNorm of the last axis, nn.GroupNorm and nn.InstanceNorm2d of images, "
+    "computes statistics of its input at inference; allowed: nn.LayerNorm and nn.RMSNorm of the last axis, nn.GroupNorm and nn.InstanceNorm2d of images, "
     "BatchNorm"
 )
 _PARTS = "is one module of many layers; write it with nn.Linear and F.scaled_dot_product_attention, so that each layer can have a method"
@@ -236,5 +245,5 @@ REFUSED: dict[str, str] = {
     **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
     **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d", "einsum": "is not supported; write it with permute and matmul"},
     **dict.fromkeys(("MultiheadAttention", "TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _PARTS),
-    **dict.fromkeys(("instance_norm", "rms_norm", "InstanceNorm1d", "RMSNorm"), _STATISTIC),
+    **dict.fromkeys(("instance_norm", "InstanceNorm1d"), _STATISTIC),
 }

@@ -133,6 +133,10 @@ class _Converter(fx.Interpreter):
                 if held.step is not before.step or not np.array_equal(held.index, before.index):
                     raise call.refuse(_CHANGES)
                 self._views[node] = made
+        for node in self._parts:
+            for part in self.env.get(node) or ():  # still to be taken apart
+                if part.untyped_storage().data_ptr() == memory:
+                    raise call.refuse(_CHANGES)
 
     def _handler(self, n: fx.Node, path: str) -> tuple[Handler, str, tuple[nn.Module, ...]]:
         if n.op == "call_module":

@@ -123,6 +123,19 @@ class Reader:
         same = own[0] == view.shape[axis] and math.prod(own) == view.index.size and (len(own) == 1) == (len(view.shape) == 1)
         return same and _counts(np.moveaxis(view.index, axis, 0))
 
+    def padded(self, view: View, index: np.ndarray, path: str) -> View:
+        """A view with zeros is a value at once: ``index`` are positions of ``view``, whose channels are the first axis that serves."""
+        rank, free = len(view.shape), self.free(view)
+        serves = rank in (1, 2, 3) and index.ndim == rank
+        for axis in range(rank) if serves and free is None else [free] if serves and free is not None else []:
+            others = [n for i, n in enumerate(view.shape) if i != axis]
+            source = self.channels(view, axis, (others[0], others[1] if rank == 3 else 1) if others else None)
+            front = np.moveaxis(channels_last(source, axis, view.shape).moved(index, 0, path).index, axis, 0)
+            parts = _separate(front if rank != 2 else front[..., None], source.shape)
+            if parts is not None:
+                return channels_last(_by_axes(source, path, *parts), axis, index.shape)
+        raise _refuse(View(view.step, index, path), "zeros among moved elements; allowed: zeros around the elements of axes")
+
     def value(self, view: View) -> Step:
         """A step that has the view's elements as its own value; (C,) or (C, H, W)."""
         if view.plain:
