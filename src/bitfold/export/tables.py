@@ -235,8 +235,8 @@ FUNCTIONS: dict[Any, Handler] = {
 }
 _HEAD = "is not part of deployment: export the logits (its largest entry is the same) and apply it to the engine's output"
 _STATISTIC = (
-    "computes statistics of its input at inference; allowed: nn.LayerNorm and nn.RMSNorm of the last axis, nn.GroupNorm and nn.InstanceNorm2d of images, "
-    "BatchNorm"
+    "computes statistics of its input at inference; allowed: nn.LayerNorm and nn.RMSNorm of the last axis, nn.GroupNorm and "
+    "nn.InstanceNorm2d of images, BatchNorm"
 )
 _PARTS = "is one module of many layers; write it with nn.Linear and F.scaled_dot_product_attention, so that each layer can have a method"
 # Functions and modules that users meet often, with a reason better than "is not supported".
