@@ -20,13 +20,12 @@ struct ConvStep final : Step {
   bf_conv_args args{};  // without the pointers into the arena
   Value x, residual, out_i32, out_f32, out_bits, out_u8, patch_sums;
   bool has_residual = false, has_i32 = false, has_f32 = false, has_bits = false, has_u8 = false, has_sums = false;
-  bool is_linear = false;  // images become the rows of one matrix product
+  bool is_pointwise = false;  // pixels do not meet: those of all images are one row, which may be cut anywhere
   Constants constants;
   double macs = 0;
 
   bf_conv_args bind(const Frame& f, int image) const {
     bf_conv_args a = args;
-    if (is_linear) a.shape.in_w = a.shape.out_w = f.images;
     a.input = f.at<void>(x, image);
     if (has_i32) a.epilogue.out_i32 = f.at<int32_t>(out_i32, image);
     if (has_f32) a.epilogue.out_f32 = f.at<float>(out_f32, image);
@@ -35,6 +34,58 @@ struct ConvStep final : Step {
     if (has_residual) a.epilogue.residual = f.at<float>(residual, image);
     if (has_sums) a.epilogue.patch_sums = f.at<int32_t>(patch_sums, image);
     return a;
+  }
+
+  /* The pixels [begin, end) of all images as one row. */
+  bf_conv_args bind_row(const Frame& f, int begin, int end) const {
+    bf_conv_args a = bind(f, 0);
+    const auto skip = [begin](auto*& pointer, const Value& v) {
+      if (pointer != nullptr) pointer += static_cast<int64_t>(begin) * v.stride;
+    };
+    bf_epilogue& e = a.epilogue;
+    a.input = static_cast<const uint8_t*>(a.input) + static_cast<int64_t>(begin) * x.stride * element_bytes(x.kind);
+    skip(e.out_i32, out_i32), skip(e.out_f32, out_f32), skip(e.out_bits, out_bits), skip(e.out_u8, out_u8);
+    skip(e.residual, residual), skip(e.patch_sums, patch_sums);
+    a.shape.in_h = a.shape.out_h = 1;
+    a.shape.in_w = a.shape.out_w = end - begin;
+    return a;
+  }
+
+  /* How many pixels of a row go through a kernel at once: few enough for the nearest cache, though the weights are read anew for each such
+   * part. conv_f32 cuts for itself; the weights of a matrix product are its larger side. */
+  int part(int pixels) const {
+    constexpr int kNear = 1 << 15, kFew = 24;  // codes; pixels
+    if (kernel.family == Family::kConvF32 || x.pixels() == 1) return pixels;
+    const int most = std::max(kFew, kNear / args.shape.in_c), parts = (pixels + most - 1) / most;
+    return static_cast<int>(round_up(static_cast<size_t>((pixels + parts - 1) / parts), 12));
+  }
+
+  void run_row(const Frame& f) const {
+    const int pixels = args.shape.out_h * args.shape.out_w * f.images, blocks = (args.shape.out_c + 15) / 16;
+    const double work = macs * f.images / per_operation();
+    constexpr int kRun = 12;  // pixels, of which tiles are made
+    const int runs = (pixels + kRun - 1) / kRun;
+    if (runs >= 4 * f.pool->threads()) {
+      f.parallel(runs, work, [&](int r0, int r1) {
+        const int end = std::min(r1 * kRun, pixels), step = part(end - r0 * kRun);
+        for (int begin = r0 * kRun; begin < end; begin += step) {
+          const bf_conv_args a = bind_row(f, begin, std::min(begin + step, end));
+          kernel.run(&a, 0, 1, 0, blocks);
+        }
+      });
+      return;
+    }
+    const bf_conv_args a = bind_row(f, 0, pixels);
+    split_channels(f, work, [&](int b0, int b1) { kernel.run(&a, 0, 1, b0, b1); });
+  }
+
+  double per_operation() const { return kernel.family == Family::kConvF32 ? 8 : 64; }
+
+  /* In units of whole words, so that two threads never write one word of packed bits. */
+  template <typename F>
+  void split_channels(const Frame& f, double work, F&& run_blocks) const {
+    const int blocks = (args.shape.out_c + 15) / 16, unit = std::lcm(kernel.block_step, 2);
+    f.parallel((blocks + unit - 1) / unit, work, [&](int u0, int u1) { run_blocks(u0 * unit, std::min(u1 * unit, blocks)); });
   }
 
   void sum_patches(const Frame& f) const {
@@ -46,28 +97,25 @@ struct ConvStep final : Step {
       else if (x.kind == Kind::kU8) find_patch_sum_u8(kernel.isa)(&a.shape, a.in_bytes.base, f.at<uint8_t>(x, image), sums, y0, y1);
       else find_patch_sum_i16(kernel.isa)(&a.shape, f.at<int16_t>(x, image), sums, y0, y1);
     };
-    if (is_linear) sum(0, 0, 1);
-    else f.per_image(shape.out_h, static_cast<double>(shape.out_h) * shape.out_w * shape.kernel_h * shape.kernel_w * shape.in_c / 8, sum);
+    f.per_image(shape.out_h, static_cast<double>(shape.out_h) * shape.out_w * shape.kernel_h * shape.kernel_w * shape.in_c / 8, sum);
   }
 
   void run(const Frame& f) const override {
     if (has_sums) sum_patches(f);
-    const int images = is_linear ? 1 : f.images, rows = args.shape.out_h, blocks = (args.shape.out_c + 15) / 16;
-    const Frame split{f.arena, images, f.pool};  // what the threads share; bind() sees all images
-    const double work = macs * f.images / images / (kernel.family == Family::kConvF32 ? 8 : 64);
-    if (images * rows >= 4 * f.pool->threads()) {
-      split.per_image(rows, work, [&](int image, int y0, int y1) {
+    if (is_pointwise) return run_row(f);
+    const int rows = args.shape.out_h, blocks = (args.shape.out_c + 15) / 16;
+    const double work = macs / per_operation();
+    if (f.images * rows >= 4 * f.pool->threads()) {
+      f.per_image(rows, work, [&](int image, int y0, int y1) {
         const bf_conv_args a = bind(f, image);
         kernel.run(&a, y0, y1, 0, blocks);
       });
       return;
     }
-    // Few rows: split the channels, in units of whole words, so that two threads never write one word of packed bits.
-    const int unit = std::lcm(kernel.block_step, 2), units = (blocks + unit - 1) / unit;
-    split.per_image(units, work, [&](int image, int u0, int u1) {
+    for (int image = 0; image < f.images; ++image) {  // few rows: the channels are split
       const bf_conv_args a = bind(f, image);
-      kernel.run(&a, 0, rows, u0 * unit, std::min(u1 * unit, blocks));
-    });
+      split_channels(f, work, [&](int b0, int b1) { kernel.run(&a, 0, rows, b0, b1); });
+    }
   }
 };
 
@@ -195,8 +243,9 @@ void set_input(const ConvSpec& s, ConvStep& k) {
   if ((k.x.kind == Kind::kBits || k.x.kind == Kind::kU8) && s.family != Family::kAdderU8) check_sums(s);
   const bf_conv_shape& shape = k.args.shape;
   k.macs = static_cast<double>(shape.out_h) * shape.out_w * shape.out_c * s.weights.group_c * s.kernel_h * s.kernel_w;
-  k.is_linear = k.x.pixels() == 1 && s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0;
-  if (k.is_linear) {  // images become columns of one row: the stride of a single pixel means nothing
+  const bool steps = s.stride_h != 1 || s.stride_w != 1;
+  k.is_pointwise = s.kernel_h == 1 && s.kernel_w == 1 && s.pad_h == 0 && s.pad_w == 0 && (!steps || k.x.pixels() == 1);
+  if (k.is_pointwise) {  // the stride of a single pixel means nothing
     k.args.shape.stride_h = k.args.shape.stride_w = k.args.shape.dilation_h = k.args.shape.dilation_w = 1;
   }
 }
@@ -249,7 +298,7 @@ void set_scaling(const ConvSpec& s, ConvStep& k) {
   if (s.mul.size != 0) {
     const size_t rows = count_classes(s.row_class), cols = count_classes(s.col_class);
     require(rows * cols * oc == s.table.size, "Conv: the epilogue's table has a wrong size");
-    require(!k.is_linear || rows * cols == 1, "Conv: a matrix product has one border class");
+    require(!k.is_pointwise || rows * cols == 1, "Conv: a pointwise layer has one border class");
     c.row_class = class_index(s.row_class, k.args.shape.out_h, rows, "row");
     c.col_class = class_index(s.col_class, k.args.shape.out_w, cols, "column");
     c.table = AlignedBuffer(rows * cols * block_lanes * 4);

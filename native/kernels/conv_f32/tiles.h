@@ -167,13 +167,6 @@ static void conv_border_column(const Strip& strip, int32_t y0, int32_t y1, int32
   }
 }
 
-/* A 1x1 convolution whose pixels are all alike is that of one long row: fewer odd tiles at the ends of rows. */
-static inline bool one_row(const bf_conv_args* args) {
-  const bf_conv_shape* s = &args->shape;
-  const bool dense = s->kernel_h == 1 && s->kernel_w == 1 && s->stride_h == 1 && s->stride_w == 1 && s->pad_h == 0 && s->pad_w == 0;
-  return dense && !args->epilogue.row_class && !args->epilogue.col_class;
-}
-
 /* Blocks outermost, in strips whose weights stay in the cache while the image passes; four at least where that lacks pixels. Where the first
  * cache holds the weights of a strip, its outputs are written pixel by pixel, as they lie in memory. */
 static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
@@ -184,21 +177,12 @@ static inline void conv_f32_blocks(const bf_conv_args* args, int32_t y0, int32_t
   const int32_t most = small > 4 ? small : s->out_w * (y1 - y0) < 2 * kPixels || block_bytes * 4 <= 256 << 10 ? 4 : kBlocks;
   TapRange inside = bf_inside_columns(s);
   if (inside.end - inside.begin < 3) inside.end = inside.begin = 0;  // too few for a tile
-  bf_conv_args flat = *args;
-  const bool is_row = one_row(args) && s->out_w * (y1 - y0) >= 3;
-  if (is_row) {
-    flat.shape.in_w = flat.shape.out_w = s->out_w * s->out_h;
-    flat.shape.in_h = flat.shape.out_h = 1;
-    inside = TapRange{s->out_w * y0, s->out_w * y1};
-    args = &flat;
-    y0 = 0, y1 = 1;
-  }
   for (int32_t b = b0, blocks; b < b1; b += blocks) {
     const int32_t group = b / group_blocks, group_end = (group + 1) * group_blocks;
     blocks = b1 < group_end ? b1 - b : group_end - b;
     if (blocks > most) blocks = most;
     const Strip strip = {args, b, blocks, group, blocks <= small ? blocks : kBlocks};
-    for (int32_t x = 0; x < s->out_w && !is_row; ++x)
+    for (int32_t x = 0; x < s->out_w; ++x)
       if (x < inside.begin || x >= inside.end) conv_border_column(strip, y0, y1, x);
     for (int32_t y = y0; y < y1 && inside.begin < inside.end; ++y) conv_row(strip, y, inside);
   }

@@ -103,14 +103,19 @@ BF_MAP(hardsigmoid, hardsigmoid_of(v))
 BF_MAP(hardswish, v * hardsigmoid_of(v))
 
 static void softmax(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
-  BF_PIXELWISE {
-    const float* x = in + (size_t)p * in_stride;
-    float* y = out + (size_t)p * out_stride;
-    float top = x[0];
-    for (int ch = 1; ch < c; ++ch) top = x[ch] > top ? x[ch] : top;
-    BF_CHANNELS(c) y[ch] = exp_not_positive(x[ch] - top);
-    float sum = 0.0f;
-    BF_CHANNELS(c) sum += y[ch];
-    BF_CHANNELS(c) y[ch] = y[ch] / sum;
+  for (int p = begin; p < end; p += kChains) {
+    const int pixels = end - p < kChains ? end - p : kChains;
+    float tops[kChains], sums[kChains];
+    chain_tops(chains_from(in, in_stride, p, end), c, tops);
+    for (int q = 0; q < pixels; ++q) {
+      const float* x = in + (size_t)(p + q) * in_stride;
+      float* y = out + (size_t)(p + q) * out_stride;
+      BF_CHANNELS(c) y[ch] = exp_not_positive(x[ch] - tops[q]);
+    }
+    chain_sums(chains_from(out, out_stride, p, end), c, sums);
+    for (int q = 0; q < pixels; ++q) {
+      float* y = out + (size_t)(p + q) * out_stride;
+      BF_CHANNELS(c) y[ch] = y[ch] / sums[q];
+    }
   }
 }

@@ -365,6 +365,7 @@ static void two_slope(const bf_two_slope_args* k, const float* in, float* out, i
   }
 }
 
+#include "kernels/ops/chains.h"
 #include "kernels/ops/maps.h"
 
 /* ---------------------------------------------------------------- pooling */
@@ -448,11 +449,10 @@ static void mean_space(const float* in, float* out, int pixels, int in_stride, i
 }
 
 static void mean_channels(const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end) {
-  BF_PIXELWISE {
-    const float* x = in + (size_t)p * in_stride;
-    float sum = 0.0f;
-    BF_CHANNELS(c) sum += x[ch];
-    out[(size_t)p * out_stride] = sum / (float)c;
+  for (int p = begin; p < end; p += kChains) {
+    float sums[kChains];
+    chain_sums(chains_from(in, in_stride, p, end), c, sums);
+    for (int q = 0; q < kChains && p + q < end; ++q) out[(size_t)(p + q) * out_stride] = sums[q] / (float)c;
   }
 }
 
