@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitfold
@@ -87,6 +88,44 @@ def batch_norm(channels: int, rng: np.random.Generator, scale: float = 1.0) -> n
         assert tensor is not None
         tensor.data.copy_(torch.from_numpy(values))
     return bn
+
+
+class Block(nn.Module):
+    """A transformer's, with heads."""
+
+    def __init__(self, width: int, heads: int, fused: bool) -> None:
+        super().__init__()
+        self.heads, self.fused = heads, fused
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.fc2, self.act = nn.Linear(width, 2 * width), nn.Linear(2 * width, width), nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, c = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = ((q @ k.transpose(-2, -1)) * (c // self.heads) ** -0.5).softmax(dim=-1) @ v
+        x = x + self.proj(y.transpose(1, 2).reshape(n, t, c))
+        return x + self.fc2(self.act(self.fc1(self.norm2(x))))  # type: ignore[no-any-return]
+
+
+class ViT(nn.Module):
+    """As timm writes it: patches, class token, positions, blocks, norm, head."""
+
+    def __init__(self, fused: bool = True) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 24, 4, stride=4)
+        self.cls, self.pos = nn.Parameter(torch.randn(1, 1, 24)), nn.Parameter(torch.randn(1, 17, 24))
+        self.blocks = nn.Sequential(*[Block(24, 3, fused) for _ in range(2)])
+        self.norm, self.head = nn.LayerNorm(24), nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.pos
+        return self.head(self.norm(self.blocks(x))[:, 0])  # type: ignore[no-any-return]
 
 
 def inputs(rng: np.random.Generator, *shape: int) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.export.nets import inputs
+from tests.export.nets import ViT, inputs
 from torch import Tensor, nn
 
 import bitfold
@@ -49,7 +49,7 @@ def mlp() -> nn.Module:
     return nn.Sequential(*layers, nn.Dropout(), nn.Linear(20, 18), nn.BatchNorm1d(18), nn.Hardtanh(), nn.Linear(18, 5))
 
 
-MODELS = {"conv_net": (ConvNet, (3, 15, 13)), "double_skip": (DoubleSkip, (3, 7, 7)), "mlp": (mlp, (3, 5, 5))}
+MODELS = {"conv_net": (ConvNet, (3, 15, 13)), "double_skip": (DoubleSkip, (3, 7, 7)), "mlp": (mlp, (3, 5, 5)), "vit": (ViT, (3, 16, 16))}
 
 FIELDS: dict[str, list[dict[str, object]]] = {  # beside the defaults: what leads to other encodings or other operations
     "adabin": [{"center_mode": "paper"}, {"first": True, "last": True}],

@@ -119,7 +119,10 @@ def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> QuantLayer:
     twin.weight, twin.bias, twin.role = layer.weight, layer.bias, role
     slots = {"act_quant": method.act_quantizer, "weight_quant": method.weight_quantizer, "grad_quant": method.grad_quantizer}
     for slot, make in slots.items():
-        filling = make(twin)
+        try:
+            filling = make(twin)
+        except ConfigError as error:
+            raise ConfigError(f"layer {name!r}: {error}") from None
         if filling is not None:
             setattr(twin, slot, filling.to(device=layer.weight.device, dtype=layer.weight.dtype))
     return twin.train(layer.training)

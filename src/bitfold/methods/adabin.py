@@ -37,7 +37,7 @@ class AdaBin(Method):
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if math.prod(layer.weight.shape[1:]) < 2:
-            raise ConfigError(f"adabin: {layer} has one weight per filter, whose distance would be 0; name it in keep_float")
+            raise ConfigError("adabin: the layer has one weight per filter, whose distance would be 0; name it in keep_float")
         return AdaBinWeight(EDE(self.t_min, self.t_max))
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:

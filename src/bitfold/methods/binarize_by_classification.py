@@ -51,7 +51,7 @@ class BinarizeByClassification(Method):
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if math.prod(layer.weight.shape[1:]) < 2:
-            raise ConfigError(f"binarize_by_classification: {layer} has one weight per filter, its own mean; name it in keep_float")
+            raise ConfigError("binarize_by_classification: the layer has one weight per filter, its own mean; name it in keep_float")
         return WeightSign(self._sign(), "filter", Centre())
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:

@@ -38,7 +38,7 @@ class IRNet(Method):
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if math.prod(layer.weight.shape[1:]) < 2:
-            raise ConfigError(f"ir_net: {layer} has one weight per filter, which has no deviation; name it in keep_float")
+            raise ConfigError("ir_net: the layer has one weight per filter, which has no deviation; name it in keep_float")
         return WeightSign(self.estimator(), "pow2", StandardWeight())
 
     def act_quantizer(self, layer: QuantLayer) -> Quantizer:

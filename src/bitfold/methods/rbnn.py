@@ -43,7 +43,7 @@ class RBNN(Method):
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         w = layer.weight.detach()
         if math.prod(w.shape[1:]) < 2:
-            raise ConfigError(f"rbnn: {layer} has one weight per filter, which has no deviation; name it in keep_float")
+            raise ConfigError("rbnn: the layer has one weight per filter, which has no deviation; name it in keep_float")
         scale = w.abs().mean(per_filter(w), keepdim=True)
         return WeightSign(RBNNSign(self.t_min, self.t_max), "learned", Rotate(w.shape), scale_init=scale)
 

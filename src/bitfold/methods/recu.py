@@ -40,7 +40,7 @@ class ReCU(Method):
 
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if math.prod(layer.weight.shape[1:]) < 2:
-            raise ConfigError(f"recu: {layer} has one weight per filter, which has no deviation; name it in keep_float")
+            raise ConfigError("recu: the layer has one weight per filter, which has no deviation; name it in keep_float")
         alpha = torch.rand(len(layer.weight), *[1] * (layer.weight.ndim - 1))
         return WeightSign(Sign(clip=math.inf), "learned", QuantileClamp(self.tau_min, self.tau_max), scale_init=alpha)
 

@@ -103,7 +103,7 @@ class RepairMethods(Method):
             return None
         if self.weight_norm != "none" and math.prod(layer.weight.shape[1:]) < 2:
             raise ConfigError(
-                f"repair_methods: {layer} has one weight per filter, which weight_norm={self.weight_norm!r} takes away; "
+                f"repair_methods: the layer has one weight per filter, which weight_norm={self.weight_norm!r} takes away; "
                 "name it in keep_float"
             )
         return weight_quantizer(self.weight, self.scale, self.weight_norm, layer)

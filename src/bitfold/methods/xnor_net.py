@@ -48,7 +48,7 @@ class XNORNet(Method):
     def weight_quantizer(self, layer: QuantLayer) -> Quantizer:
         if layer.weight.shape[1] == 1 and (self.recentre or self.grad_rule == "code"):
             raise ConfigError(
-                f"xnor_net: {layer} has one input channel per filter, and its mean over input channels is itself; "
+                "xnor_net: the layer has one input channel per filter, and its mean over input channels is itself; "
                 "name it in keep_float, or set recentre=False and grad_rule='paper' or 'exact'"
             )
         return ScaledSign(self.grad_rule)

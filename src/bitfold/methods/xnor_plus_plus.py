@@ -52,13 +52,13 @@ class XNORPlusPlus(Method):
     def finish(self, model: nn.Module) -> nn.Module:
         if self.scale == "channel":
             return model
-        sizes = _output_sizes(model, self.image_size)
+        sizes, names = _output_sizes(model, self.image_size), {module: name for name, module in model.named_modules()}
 
         def mapped(layer: QuantLayer) -> nn.Module:
             if layer not in sizes:
                 return layer
             if layer.bias is not None:
-                raise ConfigError(f"xnor_plus_plus: {layer} has a bias, which scale='outer' would scale too; allowed: layers without bias")
+                raise ConfigError(f"layer {names[layer]!r}: xnor_plus_plus: a bias, which scale='outer' would scale too; allowed: no bias")
             scale = ScaleMap(*sizes[layer]).to(device=layer.weight.device, dtype=layer.weight.dtype)
             return nn.Sequential(OrderedDict(layer=layer, map=scale)).train(layer.training)
 
@@ -76,7 +76,9 @@ def _output_sizes(model: nn.Module, image_size: tuple[int, ...]) -> dict[nn.Modu
     def record(layer: nn.Module, args: Any, y: Tensor) -> None:
         size = (y.shape[2], y.shape[3])
         if found.setdefault(layer, size) != size:
-            raise ConfigError(f"xnor_plus_plus: {layer} is used at sizes {found[layer]} and {size}; allowed with scale='outer': one size")
+            name = next(name for name, module in model.named_modules() if module is layer)
+            sizes = f"used at sizes {found[layer]} and {size}"
+            raise ConfigError(f"layer {name!r}: xnor_plus_plus: {sizes}; allowed with scale='outer': one size")
 
     with probing(model, ((layer, record) for layer in convs)):
         model(torch.zeros(1, first.in_channels, *image_size, device=first.weight.device, dtype=first.weight.dtype))
