@@ -113,7 +113,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="allowed: height 4 and width 5"):
         outer()[1].map(torch.zeros(1, 6, 5, 4))
     biased = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(ConfigError, match="layer '1': xnor_plus_plus: a bias.*allowed: no bias"):
+    with pytest.raises(ConfigError, match=r"layer '1': xnor_plus_plus: a bias.*allowed: no bias"):
         bitfold.apply(biased, get("xnor_plus_plus", scale="outer", image_size=(1, 1)))
     conv = nn.Conv2d(3, 3, 2, bias=False)
     shared = nn.Sequential(nn.Conv2d(3, 3, 1), conv, conv, nn.Flatten(), nn.Linear(3, 2))
