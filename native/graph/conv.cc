@@ -54,10 +54,10 @@ struct ConvStep final : Step {
   /* How many pixels of a row go through a kernel at once: few enough for the nearest cache, though the weights are read anew for each such
    * part. conv_f32 cuts for itself; the weights of a matrix product are its larger side. */
   int part(int pixels) const {
-    constexpr int kNear = 1 << 15, kFew = 24;  // codes; pixels
+    constexpr int kNear = 1 << 15, kFew = 24, kTile = 6;  // codes; pixels; pixels
     if (kernel.family == Family::kConvF32 || x.pixels() == 1) return pixels;
-    const int most = std::max(kFew, kNear / args.shape.in_c), parts = (pixels + most - 1) / most;
-    return static_cast<int>(round_up(static_cast<size_t>((pixels + parts - 1) / parts), 12));
+    const int most = std::max(kFew, kNear / args.shape.in_c / kTile * kTile), parts = (pixels + most - 1) / most;
+    return ((pixels + parts - 1) / parts + kTile - 1) / kTile * kTile;
   }
 
   void run_row(const Frame& f) const {

@@ -16,6 +16,8 @@ from bitfold.quantizers.sign import Sign
 
 GAMMA, POSITIONS = torch.linspace(-1, 2, 7), torch.linspace(-3, 3, 28).view(1, 4, 7)
 
+MASK = torch.ones(4, 4).tril()
+
 
 def f(function: Callable[[Tensor], Tensor]) -> nn.Module:
     return Lambda(lambda self, x: function(x))
@@ -148,6 +150,11 @@ READERS: dict[str, tuple[nn.Module, list[str]]] = {
     "cat_features": (tokens(lambda x: torch.cat([x, 2 * x], 2).transpose(1, 2)), ["Affine", "Concat"]),
     "matrix": (tokens(lambda x: (x @ torch.ones(7, 3)).transpose(1, 2)), ["Conv"]),
     "product": (tokens(lambda x: x @ x.transpose(1, 2)), []),
+    "masked": (tokens(lambda x: (x @ x.mT).masked_fill(MASK == 0, float("-inf")).softmax(-1) @ x), []),
+    "filled": (f(lambda x: x.masked_fill(torch.eye(2) > 0, 3.0)), []),
+    "causal": (tokens(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), []),
+    "attention_bool_mask": (tokens(lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=MASK > 0, scale=0.3)), []),
+    "attention_float_mask": (tokens(lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=MASK.log())), []),
     "norm": (LayerNormOfChannels(), NORM),
     "image_constant": (f(lambda x: x + torch.arange(4.0).view(2, 2)), []),
     "rows_mean": (f(lambda x: x.mean(2)), []),
@@ -301,7 +308,8 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "four_axes": (lambda x: x.view(x.shape[0], 2, 3, 6, 6), r"returns \(2, 3, 6, 6\) per sample; allowed: one to three axes"),
     "no_strides": (lambda x: x[:, [0, 3, 1]], "gives channels in an order without strides"),
     "constant_per_sample": (lambda x: x + torch.arange(3.0).view(3, 1, 1, 1), "differs from sample to sample"),
-    "causal": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "is_causal=True; allowed: none of them"),
+    "attention_dropout": (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5), "dropout_p=0.5, .*; allowed: neither"),
+    "mask_of_data": (lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=x), "allowed: .*masks that are constants"),
     "samples_beside_an_axis": (lambda x: x.mean(3)[:, :3] + x[:, :, 0, 0], "have other numbers of axes"),
     "product_beside_an_axis": (lambda x: x[:, :3] @ x[:, 0], "have other numbers of axes"),
     "part_changed": (_part_changed, "changes a tensor in place"),

@@ -73,7 +73,11 @@ def arithmetic(reader: Reader, call: Call, convert: Convert, a: Any, b: Any, **o
             own = front.reshape(1, -1, *[1] * (len(reader.channels(x, axis).shape) - 1))
             given = torch.tensor(own)
             return by_pixel(reader, call, _swapped(convert, given, first=x is b), axis, x, **options)
-        return _by_position(reader, call, convert, x, constant, axis, first=x is b, **options)
+
+        def by_position(inner: Call, source: Step, line: np.ndarray) -> Step:
+            return _swapped(convert, torch.tensor(line[None]), first=x is b)(inner, source, **options)
+
+        return _by_position(reader, call, x, axis, by_position, constant[0])
     raise call.refuse(f"shapes {x.shape} and {constant.shape[1:]} per sample; allowed: constants that broadcast to the data")
 
 
@@ -95,21 +99,33 @@ def _one_sample(call: Call, operand: object, rank: int) -> np.ndarray:
     return array
 
 
-def _by_position(
-    reader: Reader, call: Call, convert: Convert, x: View, constant: np.ndarray, axis: int, *, first: bool, **options: Any
-) -> View:
-    """A constant for every element: the tensor as one vector, in the order in which its value lies in memory."""
+def _by_position(reader: Reader, call: Call, x: View, axis: int, convert: Convert, *constants: np.ndarray) -> View:
+    """A function with constants for every element: the tensor as one vector, in the order in which its value lies in memory."""
     index = np.moveaxis(x.index, axis, -1)
-    line = np.moveaxis(np.broadcast_to(constant[0], x.shape), axis, -1).reshape(1, -1)
+    lines = [np.moveaxis(np.broadcast_to(c, x.shape), axis, -1).reshape(-1) for c in constants]
     flat = View(x.step, index.reshape(-1), f"{call.path}.flat")
-    given = torch.tensor(line)
 
     def by_torch(v: Tensor) -> Tensor:
         back = v.reshape(-1, *index.shape).movedim(-1, axis + 1)
         return call.torch(back).movedim(axis + 1, -1).reshape(v.shape)
 
-    made = _swapped(convert, given, first=first)(replace(call, shape=flat.shape, torch=by_torch), reader.value(flat), **options)
+    made = convert(replace(call, shape=flat.shape, torch=by_torch), reader.value(flat), *lines)
     return View(made, np.moveaxis(np.arange(index.size).reshape(index.shape), -1, axis), call.path)
+
+
+def masked_fill(reader: Reader, call: Call, x: View, mask: Any, value: Any) -> View:
+    """With a constant mask. Minus infinity is the lowest float32: softmax makes both 0."""
+    chosen, fill = _one_sample(call, mask, len(x.shape))[0] != 0, float(call.float_tensor(value, "the value"))
+    if np.broadcast_shapes(x.shape, chosen.shape) != x.shape:
+        raise call.refuse(f"shapes {x.shape} and {chosen.shape} per sample; allowed: masks that broadcast to the data")
+    return _by_position(
+        reader, call, x, _free_axis(reader, x), calls.affine, np.where(chosen, 0.0, 1.0), np.where(chosen, _finite(fill), 0.0)
+    )
+
+
+def _finite(values: Any) -> np.ndarray:
+    limit = float(np.finfo(np.float32).max)
+    return np.clip(np.asarray(values, np.float64), -limit, limit)
 
 
 def _of_two(reader: Reader, call: Call, convert: Convert, a: View, b: View, **options: Any) -> View:
@@ -236,17 +252,16 @@ def attention(
     query: View,
     key: View,
     value: View,
-    attn_mask: object = None,
+    attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> View:
-    """softmax(q k^T / sqrt(width)) v, as its parts."""
-    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
-        raise call.refuse(f"attn_mask={attn_mask}, dropout_p={dropout_p}, is_causal={is_causal}; allowed: none of them")
-    width = query.shape[-1]
-    factor = scale if scale is not None else 1 / math.sqrt(width)
+    """softmax(q k^T / sqrt(width) + mask) v, as its parts; masks are constants."""
+    if dropout_p or enable_gqa or isinstance(attn_mask, View):
+        raise call.refuse(f"dropout_p={dropout_p}, enable_gqa={enable_gqa}; allowed: neither, and masks that are constants")
+    factor = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
 
     def part(name: str, shape: tuple[int, ...], function: TorchFunction = torch.clone) -> Call:
         return Call(f"{call.path}.{name}", call.name, shape, function)
@@ -254,5 +269,14 @@ def attention(
     scaled = by_pixel(reader, part("scale", query.shape, lambda x: x * factor), lambda c, x: calls.affine(c, x, factor, 0.0), None, query)
     turned = View(key.step, np.swapaxes(key.index, -1, -2), f"{call.path}.transpose")
     scores = matmul(reader, part("scores", (*query.shape[:-1], key.shape[-2])), scaled, turned)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        kept = attn_mask if attn_mask.dtype == torch.bool else None
+        masked = part("mask", scores.shape, lambda x: x.masked_fill(~kept, -math.inf) if kept is not None else x + attn_mask)
+        if kept is not None:
+            scores = masked_fill(reader, masked, scores, ~kept, -math.inf)
+        else:
+            scores = arithmetic(reader, masked, calls.add, scores, torch.from_numpy(_finite(attn_mask.detach())))
     shares = by_pixel(reader, part("softmax", scores.shape), calls.softmax, -1, scores)
     return matmul(reader, call, shares, value)

@@ -208,6 +208,7 @@ _NAMED: dict[str, Handler] = {
     **{"clamp_min": pixel(calls.clamp_min), "clamp_max": pixel(calls.clamp_max), "prelu": pixel(calls.prelu, 0)},
     **{"add": two(calls.add), "add_": two(calls.add), "sub": two(calls.sub), "mul": two(calls.mul), "mul_": two(calls.mul)},
     **{"div": two(calls.div), "matmul": operands.matmul, "bmm": operands.matmul, "mean": operands.mean, "softmax": softmax},
+    **{"masked_fill": operands.masked_fill},
     **dict.fromkeys(("sigmoid", "sigmoid_"), pixel(calls.unary("sigmoid"))),
     **dict.fromkeys(("tanh", "tanh_"), pixel(calls.unary("tanh"))),
     **dict.fromkeys(_MOVED, move),
