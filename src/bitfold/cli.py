@@ -130,7 +130,7 @@ def eval_(
     run: RunFolder,
     data: DataFolder = None,
     as_json: AsJson = False,
-    corruptions: Annotated[str | None, typer.Option(help="Under common corruptions: names with commas, or all.")] = None,
+    corruptions: Annotated[str | None, typer.Option(help="Under common corruptions: names with commas, all, or all,-frost.")] = None,
     severities: Annotated[str, typer.Option(help="Of the corruptions: 1-5, 1,3, ...")] = "1-5",
     limit: Annotated[int | None, typer.Option(help="Corruptions: only the first N test images.", min=1)] = None,
     baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Corruptions: the run that the errors are divided by.")] = None,

@@ -1,15 +1,18 @@
 """Corruptions against images that the published code made of the same picture (its CIFAR constants; two libraries' renamed arguments
 adapted), and their promises: bytes in, bytes out, the same noise however the images are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bitfold.data import Dataset, Loader
 from bitfold.data.corruptions import COMMON, NAMES, corrupt
+from bitfold.data.frost import fitting, photographs
 from bitfold.errors import ConfigError
 
 
@@ -36,6 +39,25 @@ def dataset(images: Tensor, max_value: int = 255) -> Dataset:
 def corrupted(images: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     data = corrupt(dataset(images), name, severity, seed)
     return data.images[torch.arange(len(data))]
+
+
+PHOTOGRAPHS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
+
+@pytest.fixture
+def frosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package as the published one lays its photographs, but small noise; its code must not run."""
+    folder = tmp_path / "imagecorruptions"
+    (folder / "frost").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise AssertionError('imported')")
+    rng = np.random.default_rng(5)
+    for name in PHOTOGRAPHS:  # with an alpha channel, which the published code drops
+        pixels = rng.integers(0, 256, (190, 215, 4 if name.endswith("png") else 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "frost" / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    photographs.cache_clear(), fitting.cache_clear()
+    yield folder
+    photographs.cache_clear(), fitting.cache_clear()
 
 
 # severity 1, 3, 5: mean, standard deviation, pixels (5, 31) and (16, 16)
@@ -110,7 +132,7 @@ def test_noise_has_the_published_strength(name: str, deviations: Sequence[float]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_promises(name: str, rng: np.random.Generator) -> None:
+def test_promises(name: str, rng: np.random.Generator, frosted: Path) -> None:
     images = torch.tensor(rng.integers(0, 256, (5, 3, 20, 24)), dtype=torch.uint8)
     data = corrupt(dataset(images), name, 4, seed=3)
     whole = data.images[torch.arange(5)]
@@ -121,17 +143,51 @@ def test_promises(name: str, rng: np.random.Generator) -> None:
     assert torch.equal(data.select(some).images[torch.tensor([1, 0])], whole[[1, 4]])
     batches = [b.inputs for b in Loader(data, 2, shuffle=False, drop_last=False, normalize="unit")]
     assert torch.allclose(torch.cat(batches) * 255, whole.float(), atol=1e-3)
-    if name in ("gaussian_noise", "glass_blur", "motion_blur", "snow", "fog", "elastic_transform"):
+    if name in ("gaussian_noise", "glass_blur", "motion_blur", "snow", "frost", "fog", "elastic_transform"):
         assert not torch.equal(corrupted(images, name, 4, seed=4), whole)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "saturate"])
-def test_grey_images_of_any_depth_and_large_ones(name: str) -> None:
+def test_grey_images_of_any_depth_and_large_ones(name: str, frosted: Path) -> None:
     small = dataset(picture(8, 1) // 16, 16)
     found = corrupt(small, name, 5).images[torch.arange(1)]
     assert found.shape == (1, 1, 8, 8) and found.max() <= 16
     if name != "glass_blur":  # a loop over pixels
         assert corrupted(picture(72), name, 5).shape == (1, 3, 72, 72)  # ImageNet-C's constants
+
+
+@pytest.mark.parametrize(("size", "severity", "keep", "added"), [(32, 1, 1, 0.2), (32, 5, 0.75, 0.45), (72, 2, 0.8, 0.6)])
+def test_frost_is_a_part_of_a_photograph(size: int, severity: int, keep: float, added: float, frosted: Path) -> None:
+    """make_cifar_c.py: every fifth pixel of a photograph, a random part of it; make_imagenet_c.py: the whole."""
+    images = picture(size).expand(4, -1, -1, -1)
+    found = corrupted(images, "frost", severity).numpy()
+    places = set()
+    for image in found:
+        for k, name in enumerate(PHOTOGRAPHS):
+            photograph = np.asarray(Image.open(frosted / "frost" / name))[..., :3]
+            photograph = photograph[2::5, 2::5] if size == 32 else photograph
+            corners = photograph[: photograph.shape[0] - size, : photograph.shape[1] - size]
+            first = np.clip(keep * images[0, :, 0, 0].numpy() + added * corners, 0, 255)
+            for y, x in np.argwhere((np.abs(first - image[:, 0, 0]) <= 1).all(-1)):
+                ice = photograph[y : y + size, x : x + size].transpose(2, 0, 1)
+                expected = np.clip(keep * images[0].numpy() + added * ice, 0, 255)
+                if (np.abs(expected - 0.5 - image) <= 0.51).all():  # truncated
+                    places.add((k, y, x))
+    assert len(places) == 4
+
+
+def test_frost_is_enlarged_for_larger_images(frosted: Path) -> None:
+    assert corrupted(picture(256), "frost", 1).shape == (1, 3, 256, 256)
+    assert fitting(0, 256, 256, small=False).shape == (257, int(np.ceil(215 * 257 / 190)), 3)
+
+
+def test_frost_without_its_photographs(frosted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (frosted / "frost" / "frost4.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"missing: frost4\.jpg"):
+        corrupt(dataset(picture()), "frost", 1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install --no-deps imagecorruptions, or leave frost out: all,-frost"):
+        corrupt(dataset(picture()), "frost", 1)  # at once, before an image is read
 
 
 def test_severities_grow() -> None:
@@ -152,7 +208,7 @@ def test_severities_grow() -> None:
 
 
 def test_what_is_refused() -> None:
-    assert len(COMMON) == 14 and "frost" not in NAMES
+    assert len(COMMON) == 15 and len(NAMES) == 18
     with pytest.raises(ConfigError, match="unknown corruption 'gausian_noise'; did you mean 'gaussian_noise'"):
         corrupted(picture(), "gausian_noise", 1)
     with pytest.raises(ConfigError, match="severity 6; allowed: 1 to 5"):

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 import bitfold
 from bitfold.cli import app
+from bitfold.commands.robust import _names
 from bitfold.data import Loader, load
+from bitfold.data.corruptions import COMMON
 from bitfold.errors import ConfigError
 from bitfold.training.robustness import Robustness
 
@@ -100,9 +102,11 @@ def test_eval_of_a_run(tmp_path: Path) -> None:
         bitfold.training.run.Run.load(run).model(), bitfold.training.loaders.test_loader(short("data.test_limit=40"), None)
     )
     assert rows[2]["mean"] == pytest.approx(100 - clean["accuracy"])
+    assert len(COMMON) == 15 and _names("all,fog,-frost, -snow") == tuple(n for n in COMMON if n not in ("frost", "snow"))
     for arguments, message in [
         (options, "1 channels; allowed: 3"),
         (["--corruptions", "blur"], "unknown corruption 'blur'"),
+        (["--corruptions", "all,-blur"], "unknown corruption 'blur'"),
         (["--corruptions", "all", "--severities", "a-5"], "expected numbers of 1 to 5"),
         (["--limit", "5"], "belong to --corruptions"),
     ]:

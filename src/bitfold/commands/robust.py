@@ -21,7 +21,10 @@ def corruption_rows(
     baseline: Path | None,
     note: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Rows of ``Robustness.rows`` for a run; ``corruptions``: names with commas or "all"; ``severities``: for example 1-5 or 1,3."""
+    """Rows of ``Robustness.rows`` for a run.
+
+    ``corruptions``: names with commas, "all", or "all,-frost"; ``severities``: for example 1-5 or 1,3.
+    """
     chosen, wanted = _names(corruptions), _severities(severities)
 
     def measured(folder: Path) -> Robustness:
@@ -37,13 +40,13 @@ def corruption_rows(
 
 
 def _names(text: str) -> tuple[str, ...]:
-    if text == "all":
-        return COMMON
-    chosen = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in chosen:
+    parts = [part.strip() for part in text.split(",")]
+    without = {part[1:] for part in parts if part.startswith("-")}
+    wanted = [name for part in parts if not part.startswith("-") for name in (COMMON if part == "all" else (part,))]
+    for name in (*wanted, *without):
         if name not in NAMES:
             raise unknown("corruption", name, ("all", *NAMES))
-    return chosen
+    return tuple(name for name in dict.fromkeys(wanted) if name not in without)
 
 
 def _severities(text: str) -> tuple[int, ...]:

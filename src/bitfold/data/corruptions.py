@@ -1,8 +1,8 @@
 """Common corruptions of test images at five severities: Hendrycks and Dietterich 2019, arXiv 1903.12261 (ImageNet-C, CIFAR-10-C).
 
 Written anew from the published code's formulas and constants: those of CIFAR-10-C for images of up to 64 pixels a side, those of
-ImageNet-C for larger ones. The noise of an image depends on (seed, corruption, severity, index) alone. Left out: frost, which wants
-photographs that are not ours to ship, and spatter (one of the four extra ones).
+ImageNet-C for larger ones. The noise of an image depends on (seed, corruption, severity, index) alone. frost wants photographs of another
+package (see frost.py). Left out: spatter, one of the four extra ones.
 """
 
 import io
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bitfold.data.dataset import Dataset, Images
 from bitfold.data.filters import defocus, gaussian, motion, plasma, sample, zoom
+from bitfold.data.frost import fitting, photographs
 from bitfold.errors import ConfigError, unknown
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -33,6 +34,7 @@ class _Corruption:
     apply: Apply
     small: tuple[Any, ...]  # constants of severities 1 to 5 for CIFAR-10-C
     large: tuple[Any, ...]  # for ImageNet-C
+    check: Callable[[], object] = tuple  # raises where something that it needs is missing
 
 
 def _drawn(rngs: Rngs, draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
@@ -97,9 +99,21 @@ def snow(x: Tensor, constants: tuple[float, float, float, float, int, float, flo
     flakes = zoom(_drawn(rngs, lambda rng: rng.normal(mean, deviation, (1, *x.shape[2:]))), scale)
     flakes = (torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1) * 255).floor() / 255
     flakes = _bytes(motion(flakes, radius, sigma, np.array([rng.uniform(-135, -45) for rng in rngs])))
-    weights = torch.tensor([0.299, 0.587, 0.114] if x.shape[1] == 3 else [1 / x.shape[1]] * x.shape[1], dtype=torch.float64)
-    grey = (x * weights[:, None, None]).sum(1, keepdim=True)
-    return keep * x + (1 - keep) * torch.maximum(x, grey * 1.5 + 0.5) + flakes + flakes.rot90(2, (2, 3))
+    return keep * x + (1 - keep) * torch.maximum(x, _grey(x) * 1.5 + 0.5) + flakes + flakes.rot90(2, (2, 3))
+
+
+def frost(x: Tensor, constants: tuple[float, float], rngs: Rngs) -> Tensor:
+    """A random part of one of five photographs added; its grey where images are not of three channels."""
+    keep, added = constants
+    height, width = x.shape[2:]
+
+    def part(rng: np.random.Generator) -> np.ndarray:
+        photograph = fitting(int(rng.integers(5)), height, width, max(height, width) <= SMALL)
+        y, z = (int(rng.integers(0, of - size)) for of, size in zip(photograph.shape, (height, width), strict=False))
+        return photograph[y : y + height, z : z + width].transpose(2, 0, 1) / 255
+
+    ice = _drawn(rngs, part)
+    return keep * x + added * (ice if x.shape[1] == 3 else _grey(ice))
 
 
 def fog(x: Tensor, constants: tuple[float, float], rngs: Rngs) -> Tensor:
@@ -170,6 +184,12 @@ def jpeg_compression(x: Tensor, quality: int, rngs: Rngs) -> Tensor:
     return _each(x, compressed)
 
 
+def _grey(x: Tensor) -> Tensor:
+    """(n, channels, height, width) to (n, 1, height, width)."""
+    weights = torch.tensor([0.299, 0.587, 0.114] if x.shape[1] == 3 else [1 / x.shape[1]] * x.shape[1], dtype=torch.float64)
+    return (x * weights[:, None, None]).sum(1, keepdim=True)
+
+
 def _bytes(x: Tensor) -> Tensor:
     """Rounded to 256 levels, as a library that works on bytes leaves it."""
     return (x.clamp(0, 1) * 255).round() / 255
@@ -224,6 +244,12 @@ _ALL: dict[str, _Corruption] = {
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
     ),
+    "frost": _Corruption(
+        frost,
+        ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+        photographs,
+    ),
     "fog": _Corruption(fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)), ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))),
     "brightness": _Corruption(brightness, (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)),
     "contrast": _Corruption(contrast, (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05)),
@@ -241,19 +267,21 @@ _ALL: dict[str, _Corruption] = {
     ),
 }
 _EXTRA = ("speckle_noise", "gaussian_blur", "saturate")  # published beside the common ones, for validation
-COMMON = tuple(name for name in _ALL if name not in _EXTRA)  # 14 of the paper's 15
+COMMON = tuple(name for name in _ALL if name not in _EXTRA)
 NAMES = tuple(_ALL)
 
 
 def corrupt(dataset: Dataset, name: str, severity: int, seed: int = 0) -> Dataset:
     """``dataset`` with every image corrupted when it is read; bytes as before, the labels untouched.
 
-    name: one of NAMES; severity: 1 to 5. Raises ConfigError. Results do not depend on the batches or the order of reading.
+    name: one of NAMES; severity: 1 to 5. Raises ConfigError, also where frost's photographs are not installed. Results do not depend on
+    the batches or the order of reading.
     """
     if name not in _ALL:
         raise unknown("corruption", name, NAMES)
     if severity not in SEVERITIES:
         raise ConfigError(f"corruption {name!r}: severity {severity}; allowed: 1 to 5")
+    _ALL[name].check()
     indices = torch.arange(len(dataset))
     return replace(dataset, images=CorruptedImages(dataset.images, indices, dataset.max_value, name, severity, seed))
 
