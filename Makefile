@@ -46,20 +46,24 @@ sanitize: build
 	ln -sfn $(CURDIR)/src/bitfold/* build-sanitize/site/bitfold/
 	LD_PRELOAD="$$(for l in $(SANITIZERS); do $(CXX) -print-file-name=$$l; done | tr '\n' ' ')" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	  $(BIN)/python tests/sanitized.py build-sanitize/site -m "not slow" tests/native tests/engine tests/ir/test_file.py \
+	  $(BIN)/python tests/other_core.py build-sanitize/site -m "not slow" tests/native tests/engine tests/ir/test_file.py \
 	  --ignore tests/engine/test_process.py --ignore tests/engine/test_allocations.py
 
-# The AVX-512 kernels on a CPU without AVX-512: emulated by SIMDe (Debian: libsimde-dev), same tests. LONG=1 runs 10,000 cases a kernel.
-test-emulated: $(STAMP)
+# AVX-512 kernels and the engine on a CPU without AVX-512: emulated by SIMDe (Debian: libsimde-dev). LONG=1 runs BITFOLD_TEST_CASES random
+# cases of every conv kernel, 100000 unless set.
+EMULATED := OMP_NUM_THREADS=1 $(BIN)/python tests/other_core.py build-emulated/site
+test-emulated: build
 	test -f /usr/include/simde/x86/avx512.h || { echo "test-emulated needs the SIMDe headers (Debian: apt-get install libsimde-dev)"; exit 1; }
 	$(BIN)/cmake -S . -B build-emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release -DBITFOLD_EMULATE_AVX512=ON \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > /dev/null
 	$(BIN)/cmake --build build-emulated
-	BITFOLD_TEST_CORE=_core_emulated PYTHONPATH=build-emulated $(BIN)/python -m pytest tests/native/test_conv_kernels.py -m "$(if $(LONG),slow,not slow)"
+	$(BIN)/cmake --install build-emulated --prefix build-emulated/site > build-emulated/install.log
+	ln -sfn $(CURDIR)/src/bitfold/* build-emulated/site/bitfold/
+	$(EMULATED) $(if $(LONG),-m tests.native.long --isa avx512,-m "not slow" tests/native tests/engine --ignore tests/engine/test_process.py)
 
 # The NEON kernels, the engine and whole networks on AArch64: cross-compiled, run under user-mode emulation. Correctness only; emulation says
 # nothing about speed. Debian: apt-get install g++-aarch64-linux-gnu qemu-user; Python, its libraries and NumPy come to build-aarch64/.
-# The tests left out start processes, which the emulated Python cannot. LONG=1 runs 10,000 cases a kernel.
+# The tests left out start processes, which the emulated Python cannot. LONG=1 runs BITFOLD_TEST_CASES random cases of every conv kernel.
 ARM := build-aarch64
 ARM_PYTHON := qemu-aarch64 -L $(ARM)/root -E PYTHONPATH=$(ARM)/site:tests -E PYTHONDONTWRITEBYTECODE=1 $(ARM)/root/usr/bin/python3.11
 test-aarch64: build
@@ -71,8 +75,8 @@ test-aarch64: build
 	rm -rf $(ARM)/site/bitfold && cp -r src/bitfold $(ARM)/site/ && cp $(ARM)/core/_core*.so $(ARM)/site/bitfold/_core.so
 	mkdir -p $(ARM)/networks && OMP_NUM_THREADS=1 $(BIN)/python tests/aarch64/network.py write $(ARM)/networks
 	$(ARM_PYTHON) tests/aarch64/network.py check $(ARM)/networks
-	$(ARM_PYTHON) -m pytest -p no:cacheprovider -p no:randomly -m "$(if $(LONG),slow,not slow)" tests/native tests/engine \
-	  --ignore tests/engine/test_process.py --ignore tests/engine/test_allocations.py
+	$(ARM_PYTHON) $(if $(LONG),-m tests.native.long --jobs 1,-m pytest -p no:cacheprovider -p no:randomly -m "not slow" tests/native tests/engine \
+	  --ignore tests/engine/test_process.py --ignore tests/engine/test_allocations.py)
 
 clean:
 	rm -rf build build-* demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -7,7 +7,9 @@
 namespace bitfold {
 
 Isa detected_isa() {
-#if defined(__x86_64__)
+#if defined(BITFOLD_EMULATE_AVX512)
+  return Isa::kAvx512;
+#elif defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -30,20 +30,12 @@ using Format = std::tuple<std::string, int, bool, int>;  // kind, bits, signed, 
 
 [[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument("conv_run: " + message); }
 
-Isa usable_isa() {
-#ifdef BITFOLD_EMULATE_AVX512
-  return Isa::kAvx512;
-#else
-  return detected_isa();
-#endif
-}
-
 const ConvKernel& kernel_named(const std::string& name) {
   size_t count = 0;
   const ConvKernel* kernels = conv_kernels(&count);
   for (size_t i = 0; i < count; ++i)
     if (name == kernels[i].name) {
-      if (kernels[i].isa > usable_isa()) refuse(name + " needs an instruction set that this CPU does not have");
+      if (kernels[i].isa > detected_isa()) refuse(name + " needs an instruction set that this CPU does not have");
       return kernels[i];
     }
   refuse("unknown kernel " + name);
@@ -341,7 +333,7 @@ nb::list kernel_list() {
   const ConvKernel* kernels = conv_kernels(&count);
   nb::list rows;
   for (size_t i = 0; i < count; ++i)
-    rows.append(nb::make_tuple(kernels[i].name, family_name(kernels[i].family), isa_name(kernels[i].isa), kernels[i].isa <= usable_isa()));
+    rows.append(nb::make_tuple(kernels[i].name, family_name(kernels[i].family), isa_name(kernels[i].isa), kernels[i].isa <= detected_isa()));
   return rows;
 }
 

@@ -24,6 +24,8 @@ BATCH, ANY_SIZE = 500, 50
 EACH = NUMPY_EVERY = 4
 LIGHT = 20_000  # products
 
+Job = tuple[str, str, int, int, int]  # family, isa, first case, last case, seed
+
 
 def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
     """Whether a shape is light, or one of those that may be of any size."""
@@ -31,34 +33,34 @@ def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
     return h * w // (sh * sw) * cin * cout * kh * kw // groups <= LIGHT or rng.random() < 1 / ANY_SIZE
 
 
-def batch(job: tuple[str, int, int, int]) -> tuple[str, int, str | None]:
+def batch(job: Job) -> tuple[str, int, str | None]:
     """(family, cases run, the difference or None) of the cases [first, last) of a family."""
-    family, first, last, seed = job
+    family, isa, first, last, seed = job
     rng = np.random.default_rng([seed, first])
     try:
-        check_against_scalar(rng, kernels(family), family, last - first, partial(sizes, rng), EACH, NUMPY_EVERY)
+        check_against_scalar(rng, kernels(family, isa), family, last - first, partial(sizes, rng), EACH, NUMPY_EVERY)
     except AssertionError as difference:
-        again = f"python -m tests.native.long --family {family} --seed {seed} --first {first} --cases {last}"
+        again = f"python -m tests.native.long --family {family} --isa '{isa}' --seed {seed} --first {first} --cases {last}"
         return family, last - first, f"{family}: a difference, again with: {again}\n{difference}"
     return family, last - first, None
 
 
-def kernels(family: str) -> list[str]:
-    """The scalar kernel first."""
-    return [SCALAR[family], *(name for name, f in KERNELS if f == family and name != SCALAR[family])]
+def kernels(family: str, isa: str) -> list[str]:
+    """The scalar kernel first; ``isa``: of the others only those of one instruction set, if it is not empty."""
+    return [SCALAR[family], *(name for name, f in KERNELS if f == family and name != SCALAR[family] and name.endswith(isa))]
 
 
-def results(jobs: list[tuple[str, int, int, int]], processes: int) -> Iterator[tuple[str, int, str | None]]:
+def results(jobs: list[Job], processes: int) -> Iterator[tuple[str, int, str | None]]:
     if processes == 1:
         yield from map(batch, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
         yield from pool.imap_unordered(batch, jobs)
 
 
-def run(families: list[str], first: int, cases: int, seed: int, processes: int) -> int:
+def run(families: list[str], isa: str, first: int, cases: int, seed: int, processes: int) -> int:
     """Differences found in the cases [first, cases) of every kernel of the families."""
-    jobs = [(family, at, min(at + BATCH, cases), seed) for family in families for at in range(first, cases, BATCH)]
+    jobs = [(family, isa, at, min(at + BATCH, cases), seed) for family in families for at in range(first, cases, BATCH)]
     start, done, failed = time.monotonic(), Counter[str](), 0
     for family, count, difference in results(jobs, processes):
         done[family] += count
@@ -69,7 +71,9 @@ def run(families: list[str], first: int, cases: int, seed: int, processes: int) 
             print(f"{family}: {done[family]:,} of {cases - first:,} cases, {time.monotonic() - start:.0f} s", flush=True)
     minutes = (time.monotonic() - start) / 60
     for family in families:
-        print(f"{family}: {done[family]:,} cases of each of {', '.join(kernels(family))}; one in {NUMPY_EVERY} against NumPy", flush=True)
+        print(
+            f"{family}: {done[family]:,} cases of each of {', '.join(kernels(family, isa))}; one in {NUMPY_EVERY} against NumPy", flush=True
+        )
     print(f"seed {seed}, {minutes:.1f} minutes, {processes} processes: {failed} batches with differences", flush=True)
     return failed
 
@@ -79,13 +83,16 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=int(os.environ.get("BITFOLD_TEST_CASES", "100000")), help="of every kernel")
     parser.add_argument("--first", type=int, default=0, help="begin with this case, as a difference says")
     parser.add_argument("--family", choices=sorted(SCALAR), help="one family only")
+    parser.add_argument(
+        "--isa", choices=["", "avx2", "avx512", "neon"], default="", help="kernels of one instruction set only, and scalar C"
+    )
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}, {options.cases:,} cases of every kernel", flush=True)
     families = [options.family] if options.family else sorted(SCALAR)
-    raise SystemExit(1 if run(families, options.first, options.cases, seed, options.jobs) else 0)
+    raise SystemExit(1 if run(families, options.isa, options.first, options.cases, seed, options.jobs) else 0)
 
 
 if __name__ == "__main__":

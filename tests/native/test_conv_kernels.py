@@ -1,15 +1,9 @@
-"""Every conv kernel of this CPU against the scalar C one, and scalar C against NumPy: 0 integers differ, floats bit for bit.
+"""Every conv kernel of this CPU against the scalar C one, and scalar C against NumPy: 0 integers differ, floats bit for bit."""
 
-``make test-emulated`` runs this file on a build whose AVX-512 kernels are emulated (BITFOLD_TEST_CORE=_core_emulated).
-"""
-
-import importlib
-import os
 import platform
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +19,14 @@ from tests.native.conv_cases import (
     same_floats,
 )
 
+from bitfold import _core as core
+
 pytestmark = pytest.mark.native
 
-core: Any = importlib.import_module(os.environ.get("BITFOLD_TEST_CORE", "bitfold._core"))
 KERNELS = [(name, family) for name, family, _, available in core.kernels() if available]
 SCALAR = {family: name for name, family, isa, _ in core.kernels() if isa == "scalar"}
 SIMD = [pytest.param(name, family, id=name) for name, family in KERNELS if name != SCALAR[family]]
-CASES = {"default": 200, "long": 10_000}
+CASES = 200  # tests.native.long runs more
 
 
 def any_size(shape: list[int]) -> bool:
@@ -84,7 +79,7 @@ def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray],
 
 @pytest.mark.parametrize(("kernel", "family"), SIMD)
 def test_simd_equals_scalar(rng: np.random.Generator, kernel: str, family: str) -> None:
-    check_against_scalar(rng, [kernel], family, CASES["default"])
+    check_against_scalar(rng, [kernel], family, CASES)
 
 
 # Rows and windows that do not fit what kernels stage at once; strides and dilations between which columns are left out.
@@ -141,12 +136,6 @@ def test_float_images(rng: np.random.Generator, geometry: list[int]) -> None:
         compare(case, want, case.run(core, kernel, int(rng.integers(1, 4)), int(rng.integers(1, 3))), kernel)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", sorted(SCALAR))
-def test_simd_equals_scalar_long(rng: np.random.Generator, family: str) -> None:
-    check_against_scalar(rng, [name for name, f in KERNELS if f == family and name != SCALAR[family]], family, CASES["long"])
-
-
 def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> None:
     for number in range(count):
         case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130)
@@ -171,13 +160,7 @@ def compare_with_numpy(case: Case, got: dict[str, np.ndarray], name: str) -> Non
 
 @pytest.mark.parametrize("family", sorted(SCALAR))
 def test_scalar_equals_numpy(rng: np.random.Generator, family: str) -> None:
-    check_against_numpy(rng, family, 60 if family == "conv_f32" else CASES["default"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", sorted(SCALAR))
-def test_scalar_equals_numpy_long(rng: np.random.Generator, family: str) -> None:
-    check_against_numpy(rng, family, 1000 if family == "conv_f32" else CASES["long"])
+    check_against_numpy(rng, family, 60 if family == "conv_f32" else CASES)
 
 
 def test_every_family_has_kernels_of_every_isa() -> None:
