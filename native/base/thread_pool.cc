@@ -27,7 +27,7 @@ unsigned forks_so_far() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : shares_(new Share[static_cast<size_t>(threads)]), forks_(forks_so_far()) {
+ThreadPool::ThreadPool(int threads) : shares_(new Share[static_cast<size_t>(threads * kPieces)]), forks_(forks_so_far()) {
   workers_.reserve(static_cast<size_t>(threads - 1));
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
 }
@@ -46,20 +46,25 @@ ThreadPool::~ThreadPool() {
   for (auto& t : workers_) t.join();
 }
 
-void ThreadPool::help(unsigned generation, int first) {
-  const int total = threads();
-  for (int i = 0; i < total; ++i) {
-    const int index = (first + i) % total;
-    unsigned before = generation - 1;
-    if (!shares_[static_cast<size_t>(index)].taken.compare_exchange_strong(before, generation, std::memory_order_acq_rel)) continue;
-    const long n = tasks_;
-    const int begin = static_cast<int>(n * index / total), end = static_cast<int>(n * (index + 1) / total);
-    if (begin < end) work_(context_, begin, end);
-    pending_.fetch_sub(1, std::memory_order_release);
-  }
+void ThreadPool::take(unsigned generation, int thread, int piece) {
+  std::atomic<unsigned>& taken = shares_[static_cast<size_t>(thread * kPieces + piece)].taken;
+  unsigned before = generation - 1;
+  if (taken.load(std::memory_order_relaxed) != before) return;
+  if (!taken.compare_exchange_strong(before, generation, std::memory_order_acq_rel)) return;
+  const long n = tasks_, total = threads(), first = n * thread / total, count = n * (thread + 1) / total - first;
+  const int most = kEnds[kPieces];  // rounded up: a lone task is in the first piece
+  const auto cut = [&](int i) { return static_cast<int>(first + (divide_ ? (count * kEnds[i] + most - 1) / most : i == 0 ? 0 : count)); };
+  if (cut(piece) < cut(piece + 1)) work_(context_, cut(piece), cut(piece + 1));
+  pending_.fetch_sub(1, std::memory_order_release);
 }
 
-void ThreadPool::run(int tasks, Work work, void* context) {
+void ThreadPool::help(unsigned generation, int self) {
+  for (int piece = 0; piece < kPieces; ++piece) take(generation, self, piece);
+  for (int i = 1; i < threads(); ++i)
+    for (int piece = kPieces; piece-- > 0;) take(generation, (self + i) % threads(), piece);
+}
+
+void ThreadPool::run(int tasks, bool divide, Work work, void* context) {
   if (workers_.empty() || tasks <= 1) {
     if (tasks > 0) work(context, 0, tasks);
     return;
@@ -71,9 +76,10 @@ void ThreadPool::run(int tasks, Work work, void* context) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     tasks_ = tasks;
+    divide_ = divide;
     work_ = work;
     context_ = context;
-    pending_.store(threads(), std::memory_order_relaxed);
+    pending_.store(threads() * kPieces, std::memory_order_relaxed);
     generation = generation_.fetch_add(1, std::memory_order_release) + 1;
   }
   wake_.notify_all();

@@ -31,13 +31,14 @@ struct Frame {
   /* Calls f(begin, end) over [0, tasks), split over the threads unless the whole is too small to be worth waking one. */
   template <typename F>
   void parallel(int tasks, double work, F&& f) const {
-    constexpr double kSerial = 20e3;  // element operations: a few microseconds
+    constexpr double kSerial = 20e3;      // element operations: a few microseconds
+    constexpr double kDivisible = 200e3;  // tens of microseconds: worth it that a thread that is ahead takes work from another
     if (work < kSerial || pool->threads() == 1) {
       if (tasks > 0) f(0, tasks);
       return;
     }
-    pool->run(tasks, [](void* context, int begin, int end) { (*static_cast<std::remove_reference_t<F>*>(context))(begin, end); },
-              const_cast<void*>(static_cast<const void*>(&f)));
+    const auto call = [](void* context, int begin, int end) { (*static_cast<std::remove_reference_t<F>*>(context))(begin, end); };
+    pool->run(tasks, work >= kDivisible, call, const_cast<void*>(static_cast<const void*>(&f)));
   }
 
   /* The same over the units (pixels or rows) of all images: f(image, begin, end) within one image. */
