@@ -64,15 +64,6 @@ def function(f: Callable[[Tensor], Any]) -> nn.Module:
     return nn.Sequential(nn.ReLU(), Lambda(lambda self, x: f(x)))
 
 
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x[:, 0], x[:, 0], x[:, 0])[0]  # type: ignore[no-any-return]
-
-
 CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
     "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
@@ -81,7 +72,6 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), r"RMSNorm at '0': normalises \(3, 6, 6\), several axes"),
     "instance_norm_statistics": (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "track_running_stats=True; allowed: False"),
     "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),
-    "attention": (Attention(), "MultiheadAttention at 'inner' is one module of many layers"),
     "norm_of_all": (nn.Sequential(nn.LayerNorm((3, 6, 6))), r"LayerNorm at '0': normalises \(3, 6, 6\), several axes; allowed: the last"),
     "method": (function(lambda x: x.cumsum(1)), "cumsum at '1.cumsum' is not supported"),
     "sign": (function(torch.sign), "sign at '1.sign' has no codes; use a quantiser"),

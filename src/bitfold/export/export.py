@@ -6,14 +6,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bitfold.errors import ExportError, unknown
+from bitfold.errors import ConfigError, ExportError, unknown
 from bitfold.export.builder import Builder
 from bitfold.export.lower import Lowering, input_types
 from bitfold.export.pixels import Channels, Input, Pixels, make_pixels
 from bitfold.export.resize import behind
 from bitfold.export.tables import handler
 from bitfold.export.trace import trace
+from bitfold.export.transformer import write_out
 from bitfold.ir.graph import Graph
+from bitfold.layers.attention import split_attention
 
 
 def export(
@@ -72,10 +74,15 @@ def _pixels(
 def frozen_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode on the CPU; a compiled model is unwrapped, a bare layer is wrapped (its path is then "0").
 
-    ExportError for parameters that are not float32.
+    Attention has separate layers there, as behind ``bitfold.apply``. ExportError for parameters that are not float32.
     """
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).cpu().eval()
+    try:
+        model = split_attention(model)
+    except ConfigError as error:
+        raise ExportError(f"export: {error}") from error
     for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ExportError(f"export: {path!r} is {tensor.dtype}; allowed: torch.float32; call model.float() first")
+    write_out(model)
     return nn.Sequential(model) if handler(model) is not None else model

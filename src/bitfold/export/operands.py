@@ -67,6 +67,8 @@ def arithmetic(reader: Reader, call: Call, convert: Convert, a: Any, b: Any, **o
     x = a if isinstance(a, View) else b
     axis, rank = _free_axis(reader, x), len(x.shape)
     constant = _one_sample(call, b if x is a else a, rank)
+    if convert is calls.add:
+        constant = _finite(constant)
     if constant.ndim <= rank + 1 and np.broadcast_shapes(x.shape, constant.shape[1:]) == x.shape:
         front = np.moveaxis(constant, axis + 1, 1)
         if math.prod(front.shape) == front.shape[1]:  # one number, or one for each channel
@@ -114,7 +116,7 @@ def _by_position(reader: Reader, call: Call, x: View, axis: int, convert: Conver
 
 
 def masked_fill(reader: Reader, call: Call, x: View, mask: Any, value: Any) -> View:
-    """With a constant mask. Minus infinity is the lowest float32: softmax makes both 0."""
+    """With a constant mask."""
     chosen, fill = _one_sample(call, mask, len(x.shape))[0] != 0, float(call.float_tensor(value, "the value"))
     if np.broadcast_shapes(x.shape, chosen.shape) != x.shape:
         raise call.refuse(f"shapes {x.shape} and {chosen.shape} per sample; allowed: masks that broadcast to the data")
@@ -124,6 +126,7 @@ def masked_fill(reader: Reader, call: Call, x: View, mask: Any, value: Any) -> V
 
 
 def _finite(values: Any) -> np.ndarray:
+    """Minus infinity as the lowest float32: softmax makes both 0."""
     limit = float(np.finfo(np.float32).max)
     return np.clip(np.asarray(values, np.float64), -limit, limit)
 
@@ -277,6 +280,6 @@ def attention(
         if kept is not None:
             scores = masked_fill(reader, masked, scores, ~kept, -math.inf)
         else:
-            scores = arithmetic(reader, masked, calls.add, scores, torch.from_numpy(_finite(attn_mask.detach())))
+            scores = arithmetic(reader, masked, calls.add, scores, attn_mask)
     shares = by_pixel(reader, part("softmax", scores.shape), calls.softmax, -1, scores)
     return matmul(reader, call, shares, value)

@@ -100,6 +100,9 @@ def _moves(reader: Reader, call: Call, module: nn.Module, x: View, *args: Any) -
     return move(reader, call, x)
 
 
+MOVES = (move, _moves)  # which leave the batch where it is, or say where they put it
+
+
 def _own_axis(convert: Handler) -> Handler:
     """For modules that may have channels: ``channel_axis`` says which axis, without it they have none."""
 
@@ -239,12 +242,12 @@ _STATISTIC = (
     "computes statistics of its input at inference; allowed: nn.LayerNorm and nn.RMSNorm of the last axis, nn.GroupNorm and "
     "nn.InstanceNorm2d of images, BatchNorm"
 )
-_PARTS = "is one module of many layers; write it with nn.Linear and F.scaled_dot_product_attention, so that each layer can have a method"
+_MASK = "merges masks computed from the model's input (attn_mask, key_padding_mask); allowed: constants, such as buffers"
 # Functions and modules that users meet often, with a reason better than "is not supported".
 REFUSED: dict[str, str] = {
     **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
     **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
     **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d", "einsum": "is not supported; write it with permute and matmul"},
-    **dict.fromkeys(("MultiheadAttention", "TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"), _PARTS),
+    **{"Transformer": "is not supported; call its encoder and its decoder, which are", "additive_mask": _MASK},
     **dict.fromkeys(("instance_norm", "InstanceNorm1d"), _STATISTIC),
 }

@@ -31,8 +31,11 @@ class _Tracer(fx.Tracer):
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], list[Step]]:
     """The steps in execution order (inputs first) and the output steps. ``model`` is in eval mode, on the CPU."""
+    options = list(inspect.signature(model.forward).parameters.values())[len(example) :]
+    plain = (bool, int, float, str, type(None))  # as values, so that forward may branch on them; torch.fx takes no others
+    defaults = {p.name: p.default for p in options if isinstance(p.default, plain)}
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer().trace(model, defaults)
     except Exception as error:  # torch.fx raises its own and Python's errors: all of them mean "cannot be traced"
         raise ExportError(
             f"export: {type(model).__name__} cannot be traced: {error}; allowed: a forward without branches on tensor values"
@@ -99,7 +102,7 @@ class _Converter(fx.Interpreter):
         several = isinstance(result, tuple | list)
         call = Call(path, name, () if several else tuple(result.shape[1:]), self._rerun(n), several)
         read = [self._views[a] for a in n.all_input_nodes if a in self._views]
-        if handle is not tables.move:
+        if handle not in tables.MOVES:
             if not several:
                 self._check_batch(call, read, result)
         elif len(read) > 1:
