@@ -16,7 +16,12 @@ static constexpr int kRegisterLanes = 8;
 BF_INLINE vr vr_load(const float* p) { return _mm256_loadu_ps(p); }
 BF_INLINE void vr_store(float* p, vr a) { _mm256_storeu_ps(p, a); }
 BF_INLINE vr vr_zero() { return _mm256_setzero_ps(); }
+BF_INLINE vr vr_set1(float a) { return _mm256_set1_ps(a); }
+BF_INLINE vr vr_add(vr a, vr b) { return _mm256_add_ps(a, b); }
 BF_INLINE vr vr_fma(vr a, vr b, vr c) { return _mm256_fmadd_ps(a, b, c); }
+/* as vf_max and vf_min */
+BF_INLINE vr vr_max(vr a, vr b) { return _mm256_max_ps(a, b); }
+BF_INLINE vr vr_min(vr a, vr b) { return _mm256_min_ps(a, b); }
 
 BF_INLINE vf vf_load(const float* p) { return vf{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 BF_INLINE void vf_store(float* p, vf a) { _mm256_storeu_ps(p, a.lo), _mm256_storeu_ps(p + 8, a.hi); }

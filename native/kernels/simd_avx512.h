@@ -17,7 +17,12 @@ static constexpr int kRegisterLanes = 16;
 BF_INLINE vr vr_load(const float* p) { return _mm512_loadu_ps(p); }
 BF_INLINE void vr_store(float* p, vr a) { _mm512_storeu_ps(p, a); }
 BF_INLINE vr vr_zero() { return _mm512_setzero_ps(); }
+BF_INLINE vr vr_set1(float a) { return _mm512_set1_ps(a); }
+BF_INLINE vr vr_add(vr a, vr b) { return _mm512_add_ps(a, b); }
 BF_INLINE vr vr_fma(vr a, vr b, vr c) { return _mm512_fmadd_ps(a, b, c); }
+/* as vf_max and vf_min */
+BF_INLINE vr vr_max(vr a, vr b) { return _mm512_max_ps(a, b); }
+BF_INLINE vr vr_min(vr a, vr b) { return _mm512_min_ps(a, b); }
 
 BF_INLINE vf vf_load(const float* p) { return _mm512_loadu_ps(p); }
 BF_INLINE void vf_store(float* p, vf a) { _mm512_storeu_ps(p, a); }

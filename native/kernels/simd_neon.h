@@ -15,7 +15,12 @@ static constexpr int kRegisterLanes = 4;
 BF_INLINE vr vr_load(const float* p) { return vld1q_f32(p); }
 BF_INLINE void vr_store(float* p, vr a) { vst1q_f32(p, a); }
 BF_INLINE vr vr_zero() { return vdupq_n_f32(0.0f); }
+BF_INLINE vr vr_set1(float a) { return vdupq_n_f32(a); }
+BF_INLINE vr vr_add(vr a, vr b) { return vaddq_f32(a, b); }
 BF_INLINE vr vr_fma(vr a, vr b, vr c) { return vfmaq_f32(c, a, b); }
+/* as vf_max and vf_min */
+BF_INLINE vr vr_max(vr a, vr b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+BF_INLINE vr vr_min(vr a, vr b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 
 /* f on each of the four registers */
 #define BF_FOUR(type, f) type{{f(0), f(1), f(2), f(3)}}

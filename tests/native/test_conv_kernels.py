@@ -136,6 +136,28 @@ def test_float_images(rng: np.random.Generator, geometry: list[int]) -> None:
         compare(case, want, case.run(core, kernel, int(rng.integers(1, 4)), int(rng.integers(1, 3))), kernel)
 
 
+def test_depthwise(rng: np.random.Generator) -> None:
+    """Every way through the depthwise kernels: tiles of all widths on the image or on a copy (channels many powers of two apart), windows
+    that are mostly padding, single pixels; half of the epilogues are those that tiles finish in registers."""
+    kernels = [name for name, f in KERNELS if f == "conv_f32" and "_dw_" in name]
+    for number in range(150):
+        channels = int(rng.choice([2, 16, 20, 33, 128, 256, 264, 512]))
+        h, w, kh, ph, pw = (int(v) for v in rng.integers([1, 1, 1, 0, 0], [25, 41, 8, 8, 8]))
+        kw = int(rng.choice([1, 3, 3, 3, 4, 5, 5, 7, 7]))
+        sh, sw, dh, dw = (int(v) for v in (*rng.integers(1, 4, 2), *rng.choice([1, 1, 1, 2, 3], 2)))
+        pw = min(pw, kw) if number % 2 else pw
+        if h + 2 * ph <= dh * (kh - 1) or w + 2 * pw <= dw * (kw - 1):
+            continue
+        case = float_case(rng, [h, w, channels, channels, kh, kw, sh, sw, ph, pw, dh, dw, channels], -(-channels // 16) * 16)
+        case.epilogue = random_epilogue(rng, case, "conv_f32")
+        if rng.random() < 0.5:
+            plain = ("copies", "mul", "table", "row_class", "residual", "low", "high")
+            case.epilogue = {name: value for name, value in case.epilogue.items() if name in plain}
+        want = case.run(core, SCALAR["conv_f32"])
+        for kernel in kernels:
+            compare(case, want, case.run(core, kernel, int(rng.integers(1, 4)), int(rng.integers(1, 3))), kernel)
+
+
 def check_against_numpy(rng: np.random.Generator, family: str, count: int) -> None:
     for number in range(count):
         case = random_case(rng, family, max_channels=40 if family == "conv_f32" else 130)

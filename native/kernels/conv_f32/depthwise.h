@@ -1,9 +1,11 @@
 /* The body of the depthwise kernels, included by ISA files after simd_*.h: a group of one channel each, so lanes hold channels of the input too.
  *
- * The pixels of 16 channels lie far apart in memory, often in the same few cache sets; what a part of the image reads is therefore copied
- * first into a patch that the first-level cache holds. A tile is P pixels of a row x one register of channels. For each tap row it keeps the
- * row's weights in registers and walks the input columns inside the image: a column is loaded once and goes to every pixel that it is a tap
- * of. Pixels of kernels of other widths, strides and dilations go one by one.
+ * The image is cut into strips as wide as a tile, P pixels of a row; the tile goes down the strip for one block of 16 channels after the other,
+ * a register of channels at a time. For each tap row it holds the weights of a few taps and walks the input columns inside the image: a column
+ * is loaded once and goes to every pixel that it is one of these taps of. Kernels of other widths, strides and dilations go pixel by pixel.
+ *
+ * Where the pixels of 16 channels lie so far apart that the rows of a tile share too few cache sets, each row would come from the second
+ * cache for every tap row. The strip is then copied first into a patch that the first cache holds.
  */
 #ifndef BITFOLD_KERNELS_CONV_F32_DEPTHWISE_H_
 #define BITFOLD_KERNELS_CONV_F32_DEPTHWISE_H_
@@ -16,84 +18,114 @@
 static constexpr int32_t kPatchPixels = 384, kPatchColumns = 32;  // 24 KiB
 static constexpr int32_t kRun = 32;                               // most pixels of a row that are finished together
 
-/* What one output row reads of one block. */
-struct DepthwiseRow {
-  const float* input;    // column 0 of the first valid tap row
+/* What the pixels of a tile read of one block, and where they go. */
+struct DepthwiseTile {
+  const float* input;    // the first pixel's first tap column, in or outside the image, of the first valid tap row
   const float* weights;  // of that tap row
   int64_t row_step, column_step;  // floats from tap row to tap row, from column to column
-  int32_t rows, kernel_w, in_w;
+  int32_t rows;
+  TapRange columns;  // those inside the image, counted from the first pixel's first tap
+  const float *mul, *table;  // step 2 of the epilogue, of the block and row; mul: null if it is not done here
+  const float* residual;     // step 3, of the first pixel; null if it is not done here
+  int64_t residual_step;
+  bool clamp;  // whether step 4 is done here, between low and high
+  float low, high;
+  float* out;
+  int64_t out_step;  // floats from pixel to pixel
 };
 
-/* One register's lanes of P pixels; input: column of the first pixel's first tap; columns: those inside the image, counted from there, which
- * are all unless kBorder; sums: [pixel][16]. */
-template <int kTaps, int kStride, int P, bool kBorder>
-BF_INLINE void depthwise_lanes(const DepthwiseRow& t, const float* input, TapRange columns, const float* weights, float* sums) {
+/* Weights held together and most pixels of a tile: with a column 14 of 16 registers, for with more gcc moves sums about. All weights of 5 or
+ * 7 taps would leave room for fewer sums than it takes to hide the latency of a vfmadd. */
+static constexpr int kHeld = 3, kMostPixels = 10;
+
+/* Taps kFirst to kTaps - 1 of one row. */
+template <int kTaps, int kStride, int P, int kFirst>
+BF_INLINE void add_taps(vr* acc, const float* input, int64_t column_step, TapRange columns, const float* weights) {
+  constexpr int kLast = kFirst + kHeld < kTaps ? kFirst + kHeld : kTaps, kColumns = (P - 1) * kStride + kTaps;
+  vr weight[kLast - kFirst];
+  BF_UNROLL_COLUMNS
+  for (int j = kFirst; j < kLast; ++j) weight[j - kFirst] = vr_load(weights + j * 16);
+  const float* column = input + kFirst * column_step;
+  BF_UNROLL_COLUMNS
+  for (int c = kFirst; c < kColumns - kTaps + kLast; ++c, column += column_step) {
+    if ((c < kTaps - 1 && c < columns.begin) || (c > kColumns - kTaps && c >= columns.end)) continue;
+    const vr x = vr_load(column);
+    BF_UNROLL_COLUMNS
+    for (int p = 0; p < P; ++p) {
+      const int j = c - p * kStride;
+      if (j >= kFirst && j < kLast) acc[p] = vr_fma(x, weight[j - kFirst], acc[p]);
+    }
+  }
+  if constexpr (kLast < kTaps) add_taps<kTaps, kStride, P, kLast>(acc, input, column_step, columns, weights);
+}
+
+/* One register of channels from the given lane on. */
+template <int kTaps, int kStride, int P>
+BF_INLINE void depthwise_lanes(const DepthwiseTile& t, int lane) {
+  const float *input = t.input + lane, *weights = t.weights + lane;
+  const TapRange columns = t.columns;
+  const int64_t column_step = t.column_step, residual_step = t.residual_step, out_step = t.out_step;
   vr acc[P];
   BF_UNROLL_COLUMNS
   for (int p = 0; p < P; ++p) acc[p] = vr_zero();
-  for (int32_t i = 0; i < t.rows; ++i, input += t.row_step, weights += kTaps * 16) {
-    vr weight[kTaps];
+  for (int32_t i = 0; i < t.rows; ++i, input += t.row_step, weights += kTaps * 16)
+    add_taps<kTaps, kStride, P, 0>(acc, input, column_step, columns, weights);
+  if (t.mul) {
+    const vr mul = vr_load(t.mul + lane), table = vr_load(t.table + lane);
     BF_UNROLL_COLUMNS
-    for (int j = 0; j < kTaps; ++j) weight[j] = vr_load(weights + j * 16);
-    BF_UNROLL_COLUMNS
-    for (int c = 0; c < (P - 1) * kStride + kTaps; ++c) {
-      if (kBorder && (c < columns.begin || c >= columns.end)) continue;
-      const vr x = vr_load(input + c * 16);
-      BF_UNROLL_COLUMNS
-      for (int p = 0; p < P; ++p)
-        if (c >= p * kStride && c < p * kStride + kTaps) acc[p] = vr_fma(x, weight[c - p * kStride], acc[p]);
-    }
+    for (int p = 0; p < P; ++p) acc[p] = vr_fma(mul, acc[p], table);
   }
+  if (t.residual) {
+    const float* residual = t.residual + lane;
+    BF_UNROLL_COLUMNS
+    for (int p = 0; p < P; ++p, residual += residual_step) acc[p] = vr_add(acc[p], vr_load(residual));
+  }
+  if (t.clamp) {
+    const vr low = vr_set1(t.low), high = vr_set1(t.high);
+    BF_UNROLL_COLUMNS
+    for (int p = 0; p < P; ++p) acc[p] = vr_min(high, vr_max(low, acc[p]));
+  }
+  float* out = t.out + lane;
   BF_UNROLL_COLUMNS
-  for (int p = 0; p < P; ++p) vr_store(sums + 16 * p, acc[p]);
+  for (int p = 0; p < P; ++p, out += out_step) vr_store(out, acc[p]);
 }
 
 template <int kTaps, int kStride, int P>
-static void depthwise_tile(const DepthwiseRow& t, int32_t column, vf* sums) {
-  const TapRange columns = {-column, t.in_w - column};
-  const bool inside = columns.begin <= 0 && columns.end >= (P - 1) * kStride + kTaps;
-  for (int lane = 0; lane < 16; lane += kRegisterLanes) {
-    const float *input = t.input + column * 16 + lane, *weights = t.weights + lane;
-    if (inside) depthwise_lanes<kTaps, kStride, P, false>(t, input, columns, weights, (float*)sums + lane);
-    else depthwise_lanes<kTaps, kStride, P, true>(t, input, columns, weights, (float*)sums + lane);
-  }
+static void depthwise_tile(const DepthwiseTile& t) {
+  for (int lane = 0; lane < 16; lane += kRegisterLanes) depthwise_lanes<kTaps, kStride, P>(t, lane);
 }
 
-/* `count` pixels, from the given input column on. */
-typedef void (*DepthwiseRun)(const DepthwiseRow&, int32_t column, int32_t count, vf* sums);
+typedef void (*DepthwiseTileFn)(const DepthwiseTile&);
 
-template <int kTaps, int kStride>
-static void depthwise_run(const DepthwiseRow& t, int32_t column, int32_t count, vf* sums) {
-  constexpr int kMost = 13 - kTaps;  // with weights and a column in 16 registers: one more spills
-  int32_t x = 0;
-  for (; count - x >= kMost; x += kMost) depthwise_tile<kTaps, kStride, kMost>(t, column + x * kStride, sums + x);
-  for (; count - x >= 4; x += 4) depthwise_tile<kTaps, kStride, 4>(t, column + x * kStride, sums + x);
-  for (; count - x >= 2; x += 2) depthwise_tile<kTaps, kStride, 2>(t, column + x * kStride, sums + x);
-  if (x < count) depthwise_tile<kTaps, kStride, 1>(t, column + x * kStride, sums + x);
+/* The tile of that many pixels. */
+template <int kTaps, int kStride, int P = kMostPixels>
+static DepthwiseTileFn tile_of(int32_t pixels) {
+  if constexpr (P == 1) return depthwise_tile<kTaps, kStride, 1>;
+  else return pixels == P ? depthwise_tile<kTaps, kStride, P> : tile_of<kTaps, kStride, P - 1>(pixels);
 }
 
-/* Null if the shape has no tiles. */
-static inline DepthwiseRun depthwise_run_of(const bf_conv_shape* s) {
-  if (s->dilation_w != 1 || s->stride_w > 2) return nullptr;
-  if ((s->kernel_h - 1) * s->dilation_h >= kPatchPixels / kPatchColumns) return nullptr;
+static inline DepthwiseTileFn depthwise_tile_of(const bf_conv_shape* s, int32_t pixels) {
   switch (s->kernel_w) {
-    case 3: return s->stride_w == 1 ? depthwise_run<3, 1> : depthwise_run<3, 2>;
-    case 5: return s->stride_w == 1 ? depthwise_run<5, 1> : depthwise_run<5, 2>;
-    case 7: return s->stride_w == 1 ? depthwise_run<7, 1> : depthwise_run<7, 2>;
-    default: return nullptr;
+    case 3: return s->stride_w == 1 ? tile_of<3, 1>(pixels) : tile_of<3, 2>(pixels);
+    case 5: return s->stride_w == 1 ? tile_of<5, 1>(pixels) : tile_of<5, 2>(pixels);
+    default: return s->stride_w == 1 ? tile_of<7, 1>(pixels) : tile_of<7, 2>(pixels);
   }
 }
 
-/* Any one pixel. */
-static inline vf depthwise_pixel(const bf_conv_shape* s, const DepthwiseRow& t, int32_t x) {
-  const TapRange taps = bf_valid_columns(s, x);
-  vf sum = vf_set1(0.0f);
-  for (int32_t i = 0; i < t.rows; ++i)
-    for (int32_t j = taps.begin; j < taps.end; ++j) {
-      const float* input = t.input + i * t.row_step + (int64_t)(x * s->stride_w - s->pad_w + j * s->dilation_w) * t.column_step;
-      sum = vf_fma(vf_load(input), vf_load(t.weights + (i * t.kernel_w + j) * 16), sum);
-    }
-  return sum;
+static inline int32_t rows_reached(const bf_conv_shape* s) { return (s->kernel_h - 1) * s->dilation_h + 1; }
+
+/* A tile asks only of as many columns at its ends as a pixel has taps but one whether they are inside; its rows must fit the patch. */
+static inline bool has_tiles(const bf_conv_shape* s) {
+  const bool taps = s->kernel_w == 3 || s->kernel_w == 5 || s->kernel_w == 7;
+  return taps && s->dilation_w == 1 && s->stride_w <= 2 && s->pad_w < s->kernel_w && rows_reached(s) <= kPatchPixels / kPatchColumns;
+}
+
+/* Whether the rows of a tile stay in the first cache until the next ones need them: of its 64 sets, 8 lines each, those that pixels of one
+ * block fall into. */
+static inline bool stays_cached(const bf_conv_shape* s, int32_t columns) {
+  int32_t sets = 64;
+  for (int64_t lines = s->in_stride / 16; lines % 2 == 0 && sets > 1; lines /= 2) sets /= 2;
+  return columns * rows_reached(s) <= 8 * sets;
 }
 
 /* Output rows and columns, or what they read of the input: [y0, y1) x [x0, x1). */
@@ -101,25 +133,9 @@ struct Area {
   int32_t y0, y1, x0, x1;
 };
 
-/* Block b of an area of at most kRun columns. input: 16 channels of pixel (0, 0) of the image, were it there. */
-static void depthwise_area(const bf_conv_args* args, Area out, int32_t b, const float* input, int64_t row_step, int64_t column_step,
-                           DepthwiseRun run) {
-  const bf_conv_shape* s = &args->shape;
-  for (int32_t y = out.y0; y < out.y1; ++y) {
-    const TapRange rows = bf_valid_rows(s, y);
-    const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h;
-    const float* weights = (const float*)args->weights + ((int64_t)b * s->kernel_h + rows.begin) * s->kernel_w * 16;
-    const DepthwiseRow t = {input + iy * row_step, weights, s->dilation_h * row_step, column_step, rows.end - rows.begin, s->kernel_w, s->in_w};
-    vf sums[kRun];
-    if (run) run(t, out.x0 * s->stride_w - s->pad_w, out.x1 - out.x0, sums);
-    for (int32_t x = out.x0; x < out.x1 && !run; ++x) sums[x - out.x0] = depthwise_pixel(s, t, x);
-    bf_finish_floats(args, y, out.x0, out.x1 - out.x0, b, 0, sums);
-  }
-}
-
 /* What an output area reads, clipped to the image; may be empty. */
 static inline Area input_area(const bf_conv_shape* s, Area out) {
-  Area in = {out.y0 * s->stride_h - s->pad_h, (out.y1 - 1) * s->stride_h - s->pad_h + (s->kernel_h - 1) * s->dilation_h + 1,
+  Area in = {out.y0 * s->stride_h - s->pad_h, (out.y1 - 1) * s->stride_h - s->pad_h + rows_reached(s),
              out.x0 * s->stride_w - s->pad_w, (out.x1 - 1) * s->stride_w - s->pad_w + (s->kernel_w - 1) * s->dilation_w + 1};
   if (in.y0 < 0) in.y0 = 0;
   if (in.x0 < 0) in.x0 = 0;
@@ -138,34 +154,88 @@ static inline void fill_patch(const bf_conv_shape* s, Area in, const float* inpu
     }
 }
 
-/* How many outputs along an axis go together if `room` inputs do: parts of about equal size. */
-static inline int32_t part_size(int32_t outputs, int32_t room, int32_t taps, int32_t stride) {
-  const int32_t most = (room - taps) / stride + 1, parts = (outputs + most - 1) / most;
-  return (outputs + parts - 1) / parts;
+/* Any one pixel. */
+static inline vf depthwise_pixel(const bf_conv_args* args, int32_t y, int32_t x, int32_t b) {
+  const bf_conv_shape* s = &args->shape;
+  const TapRange rows = bf_valid_rows(s, y), columns = bf_valid_columns(s, x);
+  const float* weights = (const float*)args->weights + (int64_t)b * s->kernel_h * s->kernel_w * 16;
+  vf sum = vf_set1(0.0f);
+  for (int32_t i = rows.begin; i < rows.end; ++i)
+    for (int32_t j = columns.begin; j < columns.end; ++j) {
+      const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + i * s->dilation_h, ix = x * s->stride_w - s->pad_w + j * s->dilation_w;
+      const float* input = (const float*)args->input + (iy * s->in_w + ix) * s->in_stride + 16 * b;
+      sum = vf_fma(vf_load(input), vf_load(weights + (i * s->kernel_w + j) * 16), sum);
+    }
+  return sum;
+}
+
+static void depthwise_pixels(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b) {
+  const int32_t out_w = args->shape.out_w;
+  for (int32_t y = y0; y < y1; ++y)
+    for (int32_t x0 = 0; x0 < out_w; x0 += kRun) {
+      const int32_t count = out_w - x0 < kRun ? out_w - x0 : kRun;
+      vf sums[kRun];
+      for (int32_t p = 0; p < count; ++p) sums[p] = depthwise_pixel(args, y, x0 + p, b);
+      bf_finish_floats(args, y, x0, count, b, 0, sums);
+    }
+}
+
+/* Whether steps 2 to 4 can be done where the sums are, and nothing but step 5 is left. */
+static inline bool finishes_in_registers(const bf_epilogue* e) {
+  return e->out_f32 && !e->col_class && !e->patch_mul && e->activation != BF_ACT_TWO_SLOPE && !e->out_bits && !e->levels_f32;
+}
+
+/* Block b of an area as wide as the tile. */
+static void depthwise_strip(const bf_conv_args* args, Area out, int32_t b, DepthwiseTileFn tile, bool copies) {
+  const bf_conv_shape* s = &args->shape;
+  const bf_epilogue* e = &args->epilogue;
+  const bool in_registers = finishes_in_registers(e);
+  const Area in = input_area(s, out);
+  const float *image = (const float*)args->input + 16 * b, *weights = (const float*)args->weights + (int64_t)b * s->kernel_h * s->kernel_w * 16;
+  const int32_t left = out.x0 * s->stride_w - s->pad_w;
+  alignas(64) float patch[kPatchPixels * 16];
+  vf sums[kRun];
+  DepthwiseTile t;
+  t.column_step = copies ? 16 : s->in_stride;
+  const int64_t pitch = (copies ? in.x1 - in.x0 : s->in_w) * t.column_step;
+  const float* origin = copies ? patch - in.y0 * pitch - in.x0 * 16 : image;  // pixel (0, 0), were it there
+  t.row_step = s->dilation_h * pitch;
+  t.columns = {-left, s->in_w - left};
+  t.mul = in_registers && e->mul ? e->mul + 16 * b : nullptr, t.clamp = in_registers && e->activation == BF_ACT_CLAMP;
+  t.low = e->low, t.high = e->high;
+  t.residual = nullptr, t.residual_step = e->residual_stride;
+  t.out_step = in_registers ? e->out_f32_stride : 16;
+  if (copies) fill_patch(s, in, image, patch);
+  for (int32_t y = out.y0; y < out.y1; ++y) {
+    const TapRange rows = bf_valid_rows(s, y);
+    t.input = origin + ((int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h) * pitch + left * t.column_step;
+    t.weights = weights + rows.begin * s->kernel_w * 16;
+    t.rows = rows.end - rows.begin;
+    if (t.mul) t.table = e->table + (e->row_class ? (int64_t)e->row_class[y] * e->col_classes : 0) * ((s->out_c + 15) / 16 * 16) + 16 * b;
+    const int64_t pixel = (int64_t)y * s->out_w + out.x0;
+    if (in_registers && e->residual) t.residual = e->residual + pixel * e->residual_stride + 16 * b;
+    t.out = in_registers ? e->out_f32 + pixel * e->out_f32_stride + 16 * b : (float*)sums;
+    tile(t);
+    if (!in_registers) bf_finish_floats(args, y, out.x0, out.x1 - out.x0, b, 0, sums);
+  }
 }
 
 static inline void conv_f32_depthwise(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
-  const DepthwiseRun run = depthwise_run_of(s);
-  const int32_t width = run ? part_size(s->out_w, kPatchColumns, s->kernel_w, s->stride_w) : kRun;
-  const int32_t columns = (width - 1) * s->stride_w + s->kernel_w;
-  const int32_t height = run ? part_size(y1 - y0, kPatchPixels / columns, (s->kernel_h - 1) * s->dilation_h + 1, s->stride_h) : y1 - y0;
-  alignas(64) float patch[kPatchPixels * 16];
+  if (!has_tiles(s)) {
+    for (int32_t b = b0; b < b1; ++b) depthwise_pixels(args, y0, y1, b);
+    return;
+  }
+  const int32_t strips = (s->out_w + kMostPixels - 1) / kMostPixels, widest = (s->out_w + strips - 1) / strips;
+  const int32_t columns = (widest - 1) * s->stride_w + s->kernel_w;
+  const int32_t height = (kPatchPixels / columns - rows_reached(s)) / s->stride_h + 1;
+  const bool copies = !stays_cached(s, columns);
   for (Area out = {y0, y0, 0, 0}; out.y0 < y1; out.y0 = out.y1) {
     out.y1 = y1 - out.y0 < height ? y1 : out.y0 + height;
-    for (out.x0 = 0; out.x0 < s->out_w; out.x0 = out.x1) {
-      out.x1 = s->out_w - out.x0 < width ? s->out_w : out.x0 + width;
-      const Area in = input_area(s, out);
-      const int64_t pitch = (int64_t)(in.x1 - in.x0) * 16;
-      for (int32_t b = b0; b < b1; ++b) {
-        const float* input = (const float*)args->input + 16 * b;
-        if (!run) {
-          depthwise_area(args, out, b, input, s->in_w * s->in_stride, s->in_stride, nullptr);
-          continue;
-        }
-        fill_patch(s, in, input, patch);
-        depthwise_area(args, out, b, patch - in.y0 * pitch - in.x0 * 16, pitch, 16, run);
-      }
+    for (int32_t strip = 0; strip < strips; ++strip) {
+      out.x0 = (int32_t)((int64_t)s->out_w * strip / strips), out.x1 = (int32_t)((int64_t)s->out_w * (strip + 1) / strips);
+      const DepthwiseTileFn tile = depthwise_tile_of(s, out.x1 - out.x0);
+      for (int32_t b = b0; b < b1; ++b) depthwise_strip(args, out, b, tile, copies);
     }
   }
 }
