@@ -38,6 +38,12 @@ def test_names_gradients_and_parameters() -> None:
     assert "parameter '0.weight' (before" in locate(model, lambda: model(torch.ones(1, 2)).sum())
 
 
+def test_names_a_norm_that_overflows() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    where = locate(model, lambda: (model(torch.ones(1, 2)) * torch.tensor([1.0, 1e25])).sum())
+    assert where == "the gradient's norm, which overflows: the largest value is 1e+25, in that of parameter '1.bias'"
+
+
 def test_training_stops_before_the_bad_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = module.build_model
 

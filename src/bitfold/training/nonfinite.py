@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 def locate(model: nn.Module, loss: Callable[[], Tensor]) -> str:
-    """Names the first parameter, module output or gradient that is not finite. ``loss`` recomputes the step's loss on ``model``.
+    """Names the first parameter, module output or gradient that is not finite, or else the largest gradient if their norm overflows.
+
+    ``loss`` recomputes the step's loss on ``model``.
 
     A hook on a module runs after those on its children, so the first one to fire names the innermost module that computed the value.
     """
@@ -27,11 +29,21 @@ def locate(model: nn.Module, loss: Callable[[], Tensor]) -> str:
         if not torch.isfinite(value):
             return "the loss itself (every module's output is finite)"
         value.backward()
-        return found[0] if found else "a step that did not repeat itself (all values are finite in a second pass)"
+        return found[0] if found else _overflow(model) or "a step that did not repeat itself (all values are finite in a second pass)"
     finally:
         for hook in hooks:
             hook.remove()
         model.zero_grad(set_to_none=True)
+
+
+def _overflow(model: nn.Module) -> str | None:
+    """What an exploding gradient looks like first: every value is finite, the sum of their squares is not."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    if not gradients or torch.isfinite(torch.nn.utils.get_total_norm(gradients.values())):
+        return None
+    largest = {name: float(g.abs().amax()) for name, g in gradients.items()}
+    name = max(largest, key=lambda n: largest[n])
+    return f"the gradient's norm, which overflows: the largest value is {largest[name]:.2g}, in that of parameter {name!r}"
 
 
 def _forward_hook(name: str, found: list[str]) -> Callable[..., None]:
