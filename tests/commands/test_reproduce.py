@@ -163,6 +163,9 @@ def test_tables_follow_the_folders(tmp_path: Path) -> None:
     redraw(request(tmp_path / "again"), [tmp_path / "results.jsonl"], CONSOLE)
     for name in ("results.jsonl", "table.md", "table.html"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+    reproduce(request(tmp_path / "long", protocol="long", epochs=3, rows=["bireal"]), Stand(), CONSOLE)
+    redraw(request(tmp_path / "again"), [tmp_path / "long" / "results.jsonl"], CONSOLE)  # as its rows were made
+    assert (tmp_path / "again" / "table.md").read_bytes() == (tmp_path / "long" / "table.md").read_bytes()
 
 
 def test_a_folder_of_another_protocol_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,16 @@ def draw(request: Request, found: Sequence[Row], console: Console) -> None:
 
 
 def redraw(request: Request, files: Sequence[Path], console: Console) -> None:
-    """The tables from kept rows of one or more results.jsonl, into the request's folder; nothing is trained."""
-    draw(request, [row for file in files for row in rows.read(file)], console)
+    """The tables from kept rows of one or more results.jsonl, into the request's folder; nothing is trained.
+
+    Protocol, epochs and changes are those of the rows where the request names none.
+    """
+    found = [row for file in files for row in rows.read(file)]
+    if found and found[0].bench == "study" and (request.words, request.changes) == (FULL, ()):
+        made = found[0].details["study"]
+        protocol, _, epochs = made["protocol"].partition(", ")
+        request = replace(request, protocol=protocol, epochs=int(epochs.split()[0]) if epochs else None, changes=tuple(made["changes"]))
+    draw(request, found, console)
 
 
 def listing(request: Request) -> list[dict[str, Any]]:
