@@ -92,6 +92,20 @@ def test_the_classifier_has_an_adam_of_its_own() -> None:
     assert [own["factor"](e / 120) for e in at] == pytest.approx(list(at.values()))
 
 
+def test_slopes_stay_positive_where_asked() -> None:
+    """A step that turns the classifiers around is taken back as far as a total slope of 0.25; "free" leaves it."""
+    for slope, expected in (("positive", 0.25), ("free", -3.0)):
+        method = get("binarize_by_classification", slope=slope, activation_binarizer="classifier", classifier="linear")
+        torch.manual_seed(0)
+        model = bitfold.apply(net(), method)
+        nets = [m for m in model.modules() if isinstance(m, Classifier)]
+        assert len(nets) == 2
+        for own in nets:
+            own.outer.data = torch.tensor([[-1.0], [-2.0]])
+        method.after_step(model, 0.5)
+        assert [own.outer.sum().item() for own in nets] == pytest.approx([expected] * 2)
+
+
 def test_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     """Two optimisers and a shared module, through checkpoints and the final file, which holds the network once."""
     run, states = check_resuming(tmp_path, "stage.method=binarize_by_classification")

@@ -66,7 +66,7 @@ def test_row_3_weight_path() -> None:
 def test_row_4_gradients_of_a_filter_sum_to_zero(decision: str, hidden: int) -> None:
     torch.manual_seed(3)
     w, g = torch.randn(5, 4, 3, 3, dtype=torch.float64), torch.randn(5, 4, 3, 3, dtype=torch.float64)
-    net = Classifier(hidden, "faithful").double()
+    net = Classifier(hidden, positive=False).double()
     grad = gradient(WeightSign(ClassifierSign(net, decision), "filter", Centre()), w, g)  # type: ignore[arg-type]
     assert grad.abs().max() > 0.01
     assert grad.sum((1, 2, 3)).abs().max() <= 1e-12
@@ -78,7 +78,7 @@ def test_row_5_parameter_gradients_are_those_of_the_surrogate(decision: str, hid
     """10,000 scalars, so that the gradient is put together from pieces."""
     torch.manual_seed(1)
     x, g = 3 * torch.randn(10_000, dtype=torch.float64), torch.randn(10_000, dtype=torch.float64)
-    net = Classifier(hidden, "faithful").double()
+    net = Classifier(hidden, positive=False).double()
     mine = gradient(ClassifierSign(net, decision), x, g)  # type: ignore[arg-type]
     own = {n: p.grad for n, p in net.named_parameters()}
     net.zero_grad()
@@ -124,7 +124,7 @@ def test_argmax_decides_with_the_scores() -> None:
 def test_trap_1_half_of_the_faithful_starts_climb_and_no_positive_one() -> None:
     torch.manual_seed(0)
     at_zero = torch.zeros(1)
-    faithful = torch.tensor([gradient(ClassifierSign(Classifier(init="faithful")), at_zero).item() for _ in range(300)])
+    faithful = torch.tensor([gradient(ClassifierSign(Classifier(positive=False)), at_zero).item() for _ in range(300)])
     assert 0.4 < (faithful < 0).float().mean() < 0.6
     assert faithful.std().item() == pytest.approx(0.471, abs=0.06)
     for hidden in (0, 1, 100):
@@ -132,6 +132,23 @@ def test_trap_1_half_of_the_faithful_starts_climb_and_no_positive_one() -> None:
             net = Classifier(hidden)
             assert gradient(ClassifierSign(net), at_zero).item() == pytest.approx(1.0, abs=1e-5)
             assert ClassifierSign(net, "argmax")(torch.tensor([-1e-3, 1e-3])).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 100])
+def test_a_slope_that_has_become_negative_is_projected(hidden: int) -> None:
+    torch.manual_seed(0)
+    net = Classifier(hidden).double()
+    before = net.outer.detach().clone()
+    net.keep_positive()
+    assert torch.equal(net.outer, before)  # 1 is not touched
+    with torch.no_grad():
+        net.outer.mul_(-7).add_(torch.randn_like(net.outer) / 100)
+    before = net.outer.detach().clone()
+    net.keep_positive()
+    assert gradient(ClassifierSign(net, "argmax"), torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(2 * 0.25)
+    moved = net.outer.detach() - before
+    normal = torch.ones(2, 1, dtype=torch.float64) if net.inner is None else net.inner.detach().expand(2, -1)
+    torch.testing.assert_close(moved, normal * (moved * normal).sum() / normal.square().sum())  # along the normal: the nearest point
 
 
 def test_hidden_values_are_not_kept_for_the_backward_pass() -> None:

@@ -10,25 +10,28 @@ from torch import Tensor, nn
 from bitfold.quantizers.base import per_filter, sign
 from bitfold.quantizers.sign import Sign
 
+LEAST_SLOPE = 0.25
+
 
 class Classifier(nn.Module):
     """f: R -> R^2, scores of the two bits of every scalar: f_j(x) = sum_h outer[j, h] tanh(inner[h] x), no biases.
 
     ``hidden=0`` is the linear form f_j(x) = outer[j, 0] x, without ``inner``. Parameters: inner (hidden,), outer (2, hidden or 1).
-    Start: inner ~ U(-1, 1), outer ~ U(-1, 1) / sqrt(hidden), as PyTorch's linear layers start ("faithful"). About half of all such
-    draws have a negative total slope f_0'(0) + f_1'(0), with which the model climbs its loss until f has repaired itself; "positive"
-    draws until that slope is at least 0.25, then scales ``outer`` so that it is 1, and gives bit 1 the steeper score.
+    Start: inner ~ U(-1, 1), outer ~ U(-1, 1) / sqrt(hidden), as PyTorch's linear layers start. About half of all such draws have a
+    negative total slope f_0'(0) + f_1'(0), with which the model climbs its loss. ``positive`` draws until that slope is at least 0.25,
+    then scales ``outer`` so that it is 1, and gives bit 1 the steeper score.
 
-    Reference: He et al. 2022 (BbC), arXiv 2205.07433; released code (MetaConv). The start "positive" is a decision of this project.
+    Reference: He et al. 2022 (BbC), arXiv 2205.07433; released code (MetaConv). ``positive`` and ``keep_positive`` are decisions of this
+    project.
     """
 
-    def __init__(self, hidden: int = 100, init: Literal["positive", "faithful"] = "positive") -> None:
+    def __init__(self, hidden: int = 100, positive: bool = True) -> None:
         super().__init__()
         self.inner = nn.Parameter(torch.empty(hidden)) if hidden else None
         self.outer = nn.Parameter(torch.empty(2, max(hidden, 1)))
         self._draw()
-        if init == "positive":
-            while self._slopes().sum() < 0.25:  # a small slope would be scaled up too much
+        if positive:
+            while self._slopes().sum() < LEAST_SLOPE:  # a small slope would be scaled up too much
                 self._draw()
             with torch.no_grad():
                 self.outer.div_(self._slopes().sum())
@@ -44,6 +47,13 @@ class Classifier(nn.Module):
     def _slopes(self) -> Tensor:
         """(f_0'(0), f_1'(0))"""
         return self.outer.detach().sum(1) if self.inner is None else self.outer.detach() @ self.inner.detach()
+
+    @torch.no_grad()
+    def keep_positive(self) -> None:
+        """The nearest ``outer`` whose total slope is at least 0.25: a projection onto that half-space."""
+        along = self.outer.new_ones(1) if self.inner is None else self.inner
+        lack = (LEAST_SLOPE - self._slopes().sum()).clamp(min=0)
+        self.outer.add_(along * lack / (2 * along.square().sum()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(2, *x.shape)"""
