@@ -41,11 +41,6 @@ def quantised(act: Quantizer | None = None, weight: Quantizer | None = None) -> 
     return nn.Sequential(QuantConv2d(3, 4, 3, act_quant=act, weight_quant=weight if weight is not None else ScaledSign("swap")))
 
 
-class OwnForward(nn.Conv2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) * 2
-
-
 def circular() -> nn.Module:
     conv = sign_conv(3, 4)
     conv.padding_mode = "circular"
@@ -66,7 +61,6 @@ def function(f: Callable[[Tensor], Any]) -> nn.Module:
 
 CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
-    "own_forward": (nn.Sequential(OwnForward(3, 4, 3)), "is not supported"),
     "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), "mode='bicubic', .*allowed: nearest"),
     "antialias": (function(lambda x: F.interpolate(x, 3, mode="bilinear", antialias=True)), "antialias=True"),
     "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), r"RMSNorm at '0': normalises \(3, 6, 6\), several axes"),
@@ -77,10 +71,16 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "sign": (function(torch.sign), "sign at '1.sign' has no codes; use a quantiser"),
     "log_softmax": (function(lambda x: F.log_softmax(x, 1)), "log_softmax at '1.log_softmax' is not part of deployment: export the logits"),
     "log_softmax_module": (nn.Sequential(nn.LogSoftmax(1)), "LogSoftmax at '0': is not part of deployment"),
-    "conv_function": (
-        function(lambda x: F.conv2d(x, torch.ones(1, 3, 1, 1))),
-        "conv2d at '1.conv2d' is not supported as a function; use nn.Conv2d",
+    "conv_of_data": (
+        nn.Sequential(nn.ReLU(), Lambda(lambda self, x: F.conv2d(x, x.mean((0,), keepdim=True)))),
+        "mean at '1.mean': gives|conv2d at '1.conv2d': its weight or its bias is computed",
     ),
+    "linear_of_data": (function(lambda x: F.linear(x, x[0, 0])), "select|getitem|linear at '1.linear'"),
+    "batch_norm_training": (
+        function(lambda x: F.batch_norm(x, None, None, training=True)),
+        "batch_norm at '1.batch_norm': statistics of the",
+    ),
+    "half": (function(lambda x: x.to(torch.float16)), "to at '1.to': gives a type other than float32"),
     "batch_in_view": (
         function(lambda x: x.view(1, -1)),
         r"view at '1.view': .*batch size written into it: it gives \(1, 324\) for 3 samples of \(3, 6, 6\)",

@@ -1,12 +1,14 @@
-"""What the trace makes of a forward's options."""
+"""What the trace makes of a forward: its options, what it reads off shapes, functions of the user's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.export.nets import compare, inputs
-from torch import Tensor, nn
+import torch.nn.functional as F
+from tests.export.nets import Lambda, compare, inputs
+from torch import Tensor, fx, nn
 
 import bitfold
 
@@ -32,3 +34,64 @@ def test_branches_on_options_take_their_defaults(rng: np.random.Generator) -> No
     compare(model, x)
     got = bitfold.load(bitfold.export(model, (x, state)))(x.numpy(), state.numpy())
     np.testing.assert_allclose(got, model(x, state).detach().numpy(), rtol=0, atol=1e-6)
+
+
+@fx.wrap
+def skipped(x: Tensor, p: float, training: bool) -> Tensor:
+    """As torchvision's stochastic depth is marked."""
+    if not training or p == 0:
+        return x
+    raise AssertionError("only in training")
+
+
+def by_shape(x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    assert len(x) == batch and x.ndim == 4 and x.dtype == torch.float32
+    torch._assert(height == width, "square")
+    if height % 2 == 0 and x.size(1) == channels:
+        x = x[:, :, : height // 2]
+    for i in range(x.dim() - 3):
+        x = x * (i + 2)
+    first, *others = x.chunk(channels // 2, dim=1)
+    y = first + sum(others[1:], others[0])
+    return y.reshape(batch, -1, min(7, height))[:, 1:]
+
+
+STATISTICS = torch.rand(6), torch.rand(6) + 0.5, torch.randn(6), torch.randn(6)
+WEIGHT = torch.randn(4, 3, 3, 3)
+
+FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "shapes": by_shape,
+    "wrapped": lambda x: skipped(x, 0.5, False).relu(),
+    "batch_norm": lambda x: F.batch_norm(x, *STATISTICS, False, 0.1, 1e-3),
+    "conv2d": lambda x: F.conv2d(x, WEIGHT - WEIGHT.mean((1, 2, 3), keepdim=True), torch.ones(4), stride=2, padding=1, groups=2),
+    "linear": lambda x: F.linear(x.flatten(2), WEIGHT[:, :, 0].reshape(1, -1), torch.ones(1)),
+    "sum": lambda x: x.reshape(len(x), 2, 3, 6, 6).sum(1) + x.sum((1,), keepdim=True),
+    "sum_of_pixels": lambda x: x.sum((2, 3)),
+    "expand_as": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
+    "stack": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=2).flatten(1, 2),
+    "stack_behind": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=-1).flatten(3),
+    "zeros_like": lambda x: x + torch.ones_like(x[:1]) + x.new_zeros(6, 1, 1),
+    "einsum_of_data": lambda x: torch.einsum("b c h w, b d h w -> b c d", x, x * 0.5),
+    "einsum_of_heads": lambda x: torch.einsum(
+        "bhid,bhjd->bihj", x.unflatten(1, (2, 3)).flatten(3), x.unflatten(1, (3, 2)).transpose(1, 2).flatten(3)
+    ),
+    "einsum_by_matrix": lambda x: torch.einsum("bchw,kc->bkhw", x, WEIGHT.reshape(18, 6)),
+    "view_as": lambda x: x.flatten(1).view_as(x) + x.type_as(x).float().to(x.dtype),
+}
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("name", FORWARDS)
+def test_forwards(name: str, rng: np.random.Generator) -> None:
+    compare(nn.Sequential(nn.ReLU(), Lambda(lambda self, x: FORWARDS[name](x))), inputs(rng, 4, 6, 6, 6))
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+@pytest.mark.native
+def test_a_forward_of_its_own_is_followed(rng: np.random.Generator) -> None:
+    compare(nn.Sequential(Doubled(3, 4, 3)), inputs(rng, 2, 3, 6, 6))

@@ -103,20 +103,61 @@ def linear(call: Call, module: nn.Linear, x: Step) -> Step:
     return Step(ops.Linear if len(shape) == 1 else ops.Conv, call.path, (x,), shape, {}, module)
 
 
+def conv_function(
+    call: Call, x: Step, weight: object, bias: object = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Step:
+    """F.conv2d with a constant weight, whatever the model has made it of."""
+    weight, bias = _constants(call, weight, bias)
+    module = nn.Conv2d(weight.shape[1] * groups, len(weight), weight.shape[2:], stride, padding, dilation, groups, bias is not None)  # type: ignore[arg-type]
+    return conv(call, _holding(module, weight, bias), x)
+
+
+def linear_function(call: Call, x: Step, weight: object, bias: object = None) -> Step:
+    weight, bias = _constants(call, weight, bias)
+    return linear(call, _holding(nn.Linear(weight.shape[1], len(weight), bias is not None), weight, bias), x)
+
+
+def _constants(call: Call, weight: object, bias: object) -> tuple[Tensor, Tensor | None]:
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor | None):
+        raise call.refuse("its weight or its bias is computed from the model's input; allowed: constants")
+    return weight.detach(), bias if bias is None else bias.detach()
+
+
+def _holding(module: Any, weight: Tensor, bias: Tensor | None) -> Any:
+    module.weight.data = weight
+    if bias is not None:
+        module.bias.data = bias
+    return module
+
+
 def quantizer(call: Call, module: Quantizer, x: Step) -> Step:
     return _quantised(call, module, x, call.path)
 
 
 def batch_norm(call: Call, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Step) -> Step:
-    if module.running_mean is None or module.running_var is None:
-        raise call.refuse("track_running_stats=False; allowed: running statistics, which deployment needs")
+    return batch_norm_function(call, x, module.running_mean, module.running_var, module.weight, module.bias, eps=module.eps)
+
+
+def batch_norm_function(
+    call: Call,
+    x: Step,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Step:
+    if running_mean is None or running_var is None or training:
+        raise call.refuse("statistics of the batch (training, or track_running_stats=False); allowed: running statistics, as in deployment")
     # slope and shift as PyTorch itself makes them, in float32: the folded layer then stays as close to it as rounding allows
-    slope = 1 / torch.sqrt(module.running_var + module.eps)
-    if module.weight is not None:
-        slope = slope * module.weight
-    shift = -module.running_mean * slope
-    if module.bias is not None:
-        shift = module.bias + shift
+    slope = 1 / torch.sqrt(running_var + eps)
+    if weight is not None:
+        slope = slope * weight
+    shift = -running_mean * slope
+    if bias is not None:
+        shift = bias + shift
     return calls.affine(call, x, call.float_tensor(slope, "slope"), call.float_tensor(shift, "shift"))
 
 

@@ -208,6 +208,14 @@ def mean(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = F
     return whole(Step(ops.Mean, call.path, (source,), (source.shape[0], 1, 1), {"over": "space"}), call.shape)
 
 
+def total(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = False, *, dtype: object = None) -> View:
+    """A sum: the mean times the number of what it is taken of."""
+    made = mean(reader, replace(call, path=f"{call.path}.mean"), x, dim, keepdim, dtype=dtype)
+    shape, n = made.step.shape, math.prod(x.shape) // math.prod(made.shape)
+    scaled = Step(ops.Affine, call.path, (made.step,), shape, {"mul": np.full(shape[0], float(n)), "bias": np.zeros(shape[0])})
+    return replace(made, step=scaled, path=call.path)
+
+
 def matmul(reader: Reader, call: Call, a: Any, b: Any) -> View:
     """Data times data, or data times a constant matrix."""
     if isinstance(a, View) and not isinstance(b, View):

@@ -210,13 +210,16 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("clamp", "clamp_", "clip"), pixel(calls.clamp)),
     **{"clamp_min": pixel(calls.clamp_min), "clamp_max": pixel(calls.clamp_max), "prelu": pixel(calls.prelu, 0)},
     **{"add": two(calls.add), "add_": two(calls.add), "sub": two(calls.sub), "mul": two(calls.mul), "mul_": two(calls.mul)},
-    **{"div": two(calls.div), "matmul": operands.matmul, "bmm": operands.matmul, "mean": operands.mean, "softmax": softmax},
-    **{"masked_fill": operands.masked_fill},
+    **{"div": two(calls.div), "matmul": operands.matmul, "bmm": operands.matmul, "mean": operands.mean, "sum": operands.total},
+    **{"softmax": softmax, "masked_fill": operands.masked_fill},
     **dict.fromkeys(("sigmoid", "sigmoid_"), pixel(calls.unary("sigmoid"))),
     **dict.fromkeys(("tanh", "tanh_"), pixel(calls.unary("tanh"))),
     **dict.fromkeys(_MOVED, move),
 }
-METHODS: dict[Any, Handler] = {**_NAMED, **dict.fromkeys(("view", "contiguous", "detach", "clone", "expand", "repeat"), move)}
+METHODS: dict[Any, Handler] = {
+    **_NAMED,
+    **dict.fromkeys(("view", "contiguous", "detach", "clone", "expand", "repeat", "to", "float"), move),
+}
 FUNCTIONS: dict[Any, Handler] = {
     **{getattr(torch, name): handle for name, handle in _NAMED.items() if hasattr(torch, name)},
     **{F.relu: pixel(calls.relu), F.relu6: pixel(calls.relu6), F.hardtanh: pixel(calls.hardtanh), F.leaky_relu: pixel(calls.leaky_relu)},
@@ -227,6 +230,11 @@ FUNCTIONS: dict[Any, Handler] = {
         F.rms_norm: pixel(norms.rms_norm, -1),
         F.group_norm: image(norms.group_norm),
         F.softmax: softmax,
+    },
+    **{
+        F.conv2d: image(modules.conv_function),
+        F.linear: pixel(modules.linear_function, -1),
+        F.batch_norm: pixel(modules.batch_norm_function, 0),
     },
     **{F.dropout: pixel(calls.dropout), F.dropout2d: pixel(calls.dropout)},
     **{F.max_pool2d: image(calls.max_pool2d), F.avg_pool2d: image(calls.avg_pool2d)},
@@ -246,8 +254,6 @@ _MASK = "merges masks computed from the model's input (attn_mask, key_padding_ma
 # Functions and modules that users meet often, with a reason better than "is not supported".
 REFUSED: dict[str, str] = {
     **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
-    **{"conv2d": "is not supported as a function; use nn.Conv2d or QuantConv2d", "linear": "as a function; use nn.Linear or QuantLinear"},
-    **{"batch_norm": "is not supported as a function; use nn.BatchNorm2d", "einsum": "is not supported; write it with permute and matmul"},
     **{"Transformer": "is not supported; call its encoder and its decoder, which are", "additive_mask": _MASK},
     **dict.fromkeys(("instance_norm", "InstanceNorm1d"), _STATISTIC),
 }

@@ -1,14 +1,16 @@
 """Traces a model with torch.fx and turns every call into a Step.
 
 Why fx and not ``torch.export``: calls keep the module's path (for messages, node names and verify), quantisers stay whole modules
-that can be asked for codes, and the fake-quantised arithmetic is never decomposed. The example runs through the traced calls, three
-samples at a time, so that an operation that mixes samples, or has a batch size written into it, shows.
+that can be asked for codes, and the fake-quantised arithmetic is never decomposed. The example runs along while the calls are
+recorded, three samples at a time: a forward may ask for sizes and branch on them, and an operation that mixes samples, or has a batch
+size written into it, shows.
 """
 
 import inspect
 import operator
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitfold.errors import ExportError
-from bitfold.export import tables
+from bitfold.export import rewrites, tables
 from bitfold.export.steps import Call, Step
 from bitfold.export.tables import BATCH, Handler
 from bitfold.export.views import Reader, View, whole
@@ -24,18 +26,98 @@ from bitfold.export.views import Reader, View, whole
 _CHANGES = "changes a tensor in place that is read elsewhere as well; write it without changing its operand"
 
 
+class _Value(fx.Proxy):
+    """A tensor, or several, while a forward runs: calls on it are recorded, and ``now`` is what they give for the example.
+
+    Whatever is no tensor (shapes, types, lengths) is answered as it is, so that a forward may compute and branch with it.
+    """
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer) -> None:
+        super().__init__(node, tracer)
+        self.now: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.now, name)
+        if _is_data(found):
+            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        return super().__getattr__(name) if callable(found) else found
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (operator.getitem(self, i) for i in range(len(self)))
+
+
 class _Tracer(fx.Tracer):
+    """Runs each call as it is recorded. Functions of the user's, also those marked with ``torch.fx.wrap``, are followed inside."""
+
+    def __init__(self, example: list[Tensor]) -> None:
+        super().__init__()
+        self._example = iter(example)
+        self._running = False
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return tables.handler(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Value(node, self)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
+        if kind == "call_function" and _is_users(target):
+            return target(*args, **kwargs)
+        table: dict[Any, Any] = {"call_function": rewrites.FUNCTIONS, "call_method": rewrites.METHODS}.get(kind, {})
+        if target in table:
+            return table[target](*args, **kwargs)
+        made = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        made.now = self._run(made.node, args, kwargs)  # type: ignore[attr-defined]
+        if kind in ("placeholder", "get_attr", "output") or _is_data(made.now):  # type: ignore[attr-defined]
+            return made
+        self.graph.erase_node(made.node)
+        return made.now  # type: ignore[attr-defined]
+
+    def _run(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
+        args, kwargs = fx.node.map_aggregate((args, kwargs), lambda a: a.now if isinstance(a, _Value) else a)  # type: ignore[misc]
+        self._running = True
+        try:
+            match n.op:
+                case "placeholder":  # options, whose values are known, come after the example
+                    return next(self._example, args[0] if args else None)
+                case "get_attr":
+                    return operator.attrgetter(str(n.target))(self.root)
+                case "call_module":
+                    return self.root.get_submodule(str(n.target))(*args, **kwargs)
+                case "call_method":
+                    return getattr(args[0], str(n.target))(*args[1:], **kwargs)
+                case "call_function":
+                    return n.target(*args, **kwargs)  # type: ignore[operator]
+        except Exception as error:  # whatever the user's own code raises on the example
+            raise ExportError(f"export: {n.name} at {_path(n)!r} failed on the example: {error}") from error
+        finally:
+            self._running = False
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], list[Step]]:
     """The steps in execution order (inputs first) and the output steps. ``model`` is in eval mode, on the CPU."""
-    options = list(inspect.signature(model.forward).parameters.values())[len(example) :]
+    inputs = list(inspect.signature(model.forward).parameters.values())
+    options = inputs[len(example) :]
+    if any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in options):
+        wanted = ", ".join(p.name for p in inputs if p.default is p.empty)
+        raise ExportError(f"export: {len(example)} example inputs; the model's forward takes {wanted}")
     plain = (bool, int, float, str, type(None))  # as values, so that forward may branch on them; torch.fx takes no others
     defaults = {p.name: p.default for p in options if isinstance(p.default, plain)}
+    batch = [torch.cat([x[:1]] * BATCH) for x in example]
     try:
-        graph = _Tracer().trace(model, defaults)
+        with torch.no_grad():
+            graph = _Tracer([x.clone() for x in batch]).trace(model, defaults)
+    except ExportError:
+        raise
     except Exception as error:  # torch.fx raises its own and Python's errors: all of them mean "cannot be traced"
         raise ExportError(
             f"export: {type(model).__name__} cannot be traced: {error}; allowed: a forward without branches on tensor values"
@@ -43,10 +125,6 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[list[Step], li
     module = fx.GraphModule(model, graph)
     module.graph.eliminate_dead_code(lambda n: n.is_impure() or _in_place(n, module))
     converter = _Converter(module)
-    wanted = [str(n.target) for n in module.graph.nodes if n.op == "placeholder" and not n.args]  # those with a default may be left out
-    if len(example) < len(wanted):
-        raise ExportError(f"export: {len(example)} example inputs; the model's forward takes {', '.join(wanted)}")
-    batch = [torch.cat([x[:1]] * BATCH) for x in example]
     converter.run(*batch)
     taken = sum(step.op is None for step in converter.steps)
     if taken != len(example):
@@ -72,10 +150,7 @@ class _Converter(fx.Interpreter):
             self._finish(n)
             return super().run_node(n)
         path, before = _path(n), self._versions(n)
-        try:
-            result = super().run_node(n)
-        except Exception as error:  # whatever the user's own code raises on the example
-            raise ExportError(f"export: {n.name} at {path!r} failed on the example: {error}") from error
+        result = super().run_node(n)
         changed = [node for node, version in self._versions(n).items() if version != before[node]]
         if n.op == "placeholder" and isinstance(result, Tensor):
             shape = tuple(result.shape[1:])
@@ -105,6 +180,8 @@ class _Converter(fx.Interpreter):
         if handle not in tables.MOVES:
             if not several:
                 self._check_batch(call, read, result)
+        elif any(item.dtype != torch.float32 for item in (result if several else (result,))):
+            raise call.refuse("gives a type other than float32; allowed: float32")
         elif len(read) > 1:
             raise call.refuse("takes more than one tensor computed from the input; allowed: sizes in numbers")
         try:
@@ -208,6 +285,13 @@ class _Converter(fx.Interpreter):
 def _is_data(result: Any) -> bool:
     """Sizes and numbers read off a tensor are constants of the trace; tensors are data."""
     return isinstance(result, Tensor) or (isinstance(result, tuple | list) and any(isinstance(r, Tensor) for r in result))
+
+
+def _is_users(function: Any) -> bool:
+    """A Python function that is not PyTorch's and that no table knows."""
+    if not isinstance(function, types.FunctionType) or function in tables.FUNCTIONS or function.__name__ in tables.REFUSED:
+        return False
+    return not function.__module__.startswith(("torch.", "_operator"))
 
 
 def _in_place(n: fx.Node, module: fx.GraphModule) -> bool:

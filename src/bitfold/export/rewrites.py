@@ -1,0 +1,73 @@
+"""Calls that the trace writes with others, before anything is recorded of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitfold.errors import ExportError
+
+
+def _stack(tensors: Sequence[Any], dim: int = 0) -> Any:
+    return torch.cat([t.unsqueeze(dim) for t in tensors], dim=dim)
+
+
+def _einsum(equation: str, *operands: Any) -> Any:
+    """Of two operands: permuted axes and one ``matmul``. Letters of both that stay are its batch axes, those that go are summed over."""
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    left, _, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = [*terms, out]
+    if len(operands) != 2 or "->" not in equation or "." in equation or any(len(set(term)) < len(term) for term in letters):
+        raise ExportError(
+            f"export: einsum({equation!r}): allowed: two operands, no letter twice in one of them, no dots, and '->' with a result"
+        )
+    a, b = terms
+    kept = [c for c in out if c in a and c in b]
+    summed = [c for c in a if c in b and c not in out]
+    own = [[c for c in term if c not in kept and c not in summed] for term in terms]
+    if not summed or any(c not in out for term in own for c in term):
+        raise ExportError(f"export: einsum({equation!r}): allowed: sums over letters that both operands have, at least one")
+    size = {c: n for term, x in zip(terms, operands, strict=True) for c, n in zip(term, x.shape, strict=True)}
+
+    def arranged(x: Any, term: str, order: list[str], tail: list[list[str]]) -> Any:
+        """Axes in that order; of ``tail``'s groups those of other than one letter become one axis."""
+        x = x.permute([term.index(c) for c in [*order, *(c for group in tail for c in group)]])
+        if all(len(group) == 1 for group in tail):
+            return x
+        return x.reshape([*(size[c] for c in order), *(math.prod(size[c] for c in group) for group in tail)])
+
+    if kept:
+        y = arranged(operands[0], a, kept, [own[0], summed]) @ arranged(operands[1], b, kept, [summed, own[1]])
+    else:  # axes of the first operand may stay apart
+        y = arranged(operands[0], a, own[0], [summed]) @ arranged(operands[1], b, [], [summed, own[1]])
+    made = [*kept, *own[0], *own[1]]
+    y = y.reshape([size[c] for c in made]) if len(y.shape) != len(made) else y
+    return y.permute([made.index(c) for c in out])
+
+
+def _filled(name: str) -> Callable[..., Tensor]:
+    """A method or function that reads no more than a tensor's shape and type: a constant."""
+
+    def make(x: Any, *args: Any, **kwargs: Any) -> Tensor:
+        function = getattr(x.now, name, None) or (lambda *a, **k: getattr(torch, name)(x.now, *a, **k))
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    return make
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "expand_as": lambda x, other: x.expand(other.shape),
+    "reshape_as": lambda x, other: x.reshape(other.shape),
+    "view_as": lambda x, other: x.view(other.shape),
+    "type_as": lambda x, other: x.to(other.dtype),
+    **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
+}
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    torch.stack: _stack,
+    torch.einsum: _einsum,
+    **{getattr(torch, name): _filled(name) for name in ("zeros_like", "ones_like", "full_like")},
+}
