@@ -80,10 +80,31 @@ CASES: dict[str, tuple[nn.Module, str]] = {
         function(lambda x: F.batch_norm(x, None, None, training=True)),
         "batch_norm at '1.batch_norm': statistics of the",
     ),
+    "einsum_of_three": (
+        function(lambda x: torch.einsum("bchw,bdhw,bdhw->bc", x, x, x)),
+        "einsum at '1.einsum' is written .*allowed: two operands",
+    ),
+    "root": (function(lambda x: x**0.5), "pow at '1.pow' has an exponent other than"),
     "half": (function(lambda x: x.to(torch.float16)), "to at '1.to': gives a type other than float32"),
     "batch_in_view": (
         function(lambda x: x.view(1, -1)),
-        r"view at '1.view': .*batch size written into it: it gives \(1, 324\) for 3 samples of \(3, 6, 6\)",
+        r"returns \(1, 108\) per sample, the samples not in front: '1.view' moves them or has a batch size written into it",
+    ),
+    "folded_images": (
+        nn.Sequential(nn.ReLU(), Lambda(lambda self, x: self.conv(x.reshape(-1, 1, 6, 6)), conv=nn.Conv2d(1, 2, 3))),
+        r"Conv2d at '1.conv': reads samples folded into an axis of \[\(3, 1, 6, 6\)\]; allowed: layers and functions of the last axis",
+    ),
+    "folded_repeat": (function(lambda x: x[:, 0].repeat(3, 1, 1)), "repeat at '1.repeat': mixes samples"),
+    "folded_beside_unfolded": (function(lambda x: x[:, 0] + x[:1].flatten(0, 1)), "batch|samples"),
+    "folded_output": (function(lambda x: x.flatten(0, 1)), "samples not in front: '1.flatten' moves them"),
+    "folded_mean": (
+        function(lambda x: x.flatten(0, 1).mean(0, keepdim=True)),
+        "mean at '1.mean': changes the axis into which samples are folded",
+    ),
+    "folded_softmax": (function(lambda x: x.flatten(0, 1).softmax(0)), r"softmax at '1.softmax': dim=0.*allowed: an axis of the sample"),
+    "transposed_output": (
+        function(lambda x: x.flatten(2).transpose(0, 1)),
+        "samples not in front: '1.transpose' moves them",
     ),
     "add_alpha": (function(lambda x: torch.add(x, x, alpha=2)), "alpha=2; allowed: 1"),
     "broadcast_batch": (function(lambda x: x * x.mean((0,), keepdim=True)), "mean at '1.mean': gives"),

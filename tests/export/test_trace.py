@@ -69,6 +69,11 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda x: x.reshape(len(x), 2, 3, 6, 6).sum(1) + x.sum((1,), keepdim=True),
     "sum_of_pixels": lambda x: x.sum((2, 3)),
     "expand_as": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
+    "powers": lambda x: x**2 + torch.square(x) * x.pow(3),
+    "normalize": lambda x: F.normalize(x) + F.normalize(x, dim=-1) * F.normalize(x * 0),
+    "pad_with_ones": lambda x: F.pad(x, (1, 0, 2, 1), value=1.0),
+    "folded_norms": lambda x: F.normalize(F.batch_norm(x.transpose(1, 3).reshape(-1, 6), *STATISTICS), dim=-1).view(-1, 36, 6),
+    "folded_slopes": lambda x: F.prelu(x.transpose(1, 3).flatten(0, 2), STATISTICS[3]).unflatten(0, (-1, 36)).sum(1),
     "stack": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=2).flatten(1, 2),
     "stack_behind": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=-1).flatten(3),
     "zeros_like": lambda x: x + torch.ones_like(x[:1]) + x.new_zeros(6, 1, 1),
@@ -95,3 +100,52 @@ class Doubled(nn.Conv2d):
 @pytest.mark.native
 def test_a_forward_of_its_own_is_followed(rng: np.random.Generator) -> None:
     compare(nn.Sequential(Doubled(3, 4, 3)), inputs(rng, 2, 3, 6, 6))
+
+
+class Windows(nn.Module):
+    """Attention in shifted windows, which lie in the batch, with offsets and a mask, as in Swin; then heads in the batch."""
+
+    def __init__(self, heads: int = 2, window: int = 2, width: int = 8) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.offsets = nn.Parameter(torch.randn(heads, window**2, window**2))
+
+    def parts(self, x: Tensor) -> Tensor:
+        n, h, w, c = x.shape
+        s = self.window
+        return x.view(n, h // s, s, w // s, s, c).transpose(2, 3).reshape(-1, s * s, c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        n, h, w, c = x.shape
+        regions = x.new_zeros(1, h, w, 1)
+        regions[:, h - 1 :], regions[:, :, w - 1 :] = 1, 2
+        regions = self.parts(regions).squeeze(2)
+        apart = (regions[:, None] - regions[:, :, None] != 0) * -100.0
+        y = self.parts(torch.roll(self.norm(x), (-1, -1), (1, 2)))
+        q, k, v = self.qkv(y).reshape(len(y), -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        scores = (q * 0.5) @ k.transpose(-2, -1) + self.offsets
+        scores = scores.view(n, -1, *scores.shape[1:]) + apart[:, None]
+        shares = scores.flatten(0, 1).softmax(dim=-1)
+        y = self.out((shares @ v).transpose(1, 2).reshape(len(y), -1, c))
+        y = y.view(n, h // self.window, w // self.window, self.window, self.window, c).transpose(2, 3).reshape(x.shape)
+        x = x + torch.roll(y, (1, 1), (1, 2))
+        heads = x.reshape(n, h * w, self.heads, -1).transpose(1, 2).reshape(n * self.heads, h * w, -1)
+        product = torch.bmm(heads, heads.transpose(1, 2)).softmax(2) @ heads
+        return product.view(n, self.heads, h * w, -1).mean((1, 2))
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("method", ["float", "bireal"])
+def test_samples_folded_into_an_axis(method: str, rng: np.random.Generator) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Windows(), nn.Linear(4, 3))
+    x = inputs(rng, 5, 3, 4, 6)
+    model = bitfold.apply(model, method).eval()
+    if method == "float":
+        compare(model, x)
+    else:
+        graph = bitfold.export(model, x)
+        assert [layer.name for layer in bitfold.verify(model, graph, x).layers] == ["1.qkv", "1.out"]
+    assert bitfold.verify(model, bitfold.export(model, x), x).accumulators_differ == 0

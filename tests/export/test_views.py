@@ -302,9 +302,8 @@ def _part_changed(x: Tensor) -> Tensor:
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "batch_in_view": (lambda x: x.view(1, -1), "view at .*mixes samples"),
+    "batch_in_view": (lambda x: x.view(1, -1), r"returns \(1, 216\) per sample, .* '1?.?.*view' .*batch size written into it"),
     "mixed_samples": (lambda x: x.flip(0), "flip at .*mixes samples"),
-    "pad_value": (lambda x: F.pad(x, (1, 1), value=1.0), "pad at .*does more than move"),
     "four_axes": (lambda x: x.view(x.shape[0], 2, 3, 6, 6), r"returns \(2, 3, 6, 6\) per sample; allowed: one to three axes"),
     "no_strides": (lambda x: x[:, [0, 3, 1]], "gives channels in an order without strides"),
     "constant_per_sample": (lambda x: x + torch.arange(3.0).view(3, 1, 1, 1), "differs from sample to sample"),

@@ -91,8 +91,8 @@ def _padded(call: Call, module: nn.Conv1d | nn.Conv2d, x: Step) -> Step:
     amounts = amounts if len(amounts) == 4 else [0, 0, *amounts]
     mode = module.padding_mode if module.padding_mode != "zeros" else "constant"
     around = replace(call, name=f"{call.name}'s padding")
-    ((index, batch),) = positions(around, lambda v: F.pad(v, amounts, mode), whole(x), 2)
-    return Reader().value(whole(x).moved(index, batch, f"{call.path}.padding"))
+    ((index, _, _),) = positions(around, lambda v: F.pad(v, amounts, mode), whole(x), 2)
+    return Reader().value(whole(x).moved(index, f"{call.path}.padding"))
 
 
 def linear(call: Call, module: nn.Linear, x: Step) -> Step:

@@ -26,6 +26,12 @@ def rms_norm(call: Call, x: Step, normalized_shape: Any, weight: Any = None, eps
     return _divided(call, x, _of_last_axis(call, x, normalized_shape), weight, None, torch.finfo(torch.float32).eps if eps is None else eps)
 
 
+def unit_length(call: Call, x: Step, eps: float) -> Step:
+    """x / max(||x||, eps), here x / sqrt(||x||^2 + eps^2)."""
+    n = x.shape[0]
+    return _divided(call, x, _of_last_axis(call, x, (n,)), torch.full((n,), n**-0.5), None, eps * eps / n)
+
+
 def _of_last_axis(call: Call, x: Step, normalized_shape: Any) -> Average:
     n = x.shape[0]
     if tuple(normalized_shape) != (n,):

@@ -159,9 +159,10 @@ def _unlike(call: Call, a: View, b: View) -> Exception:
 def cat(reader: Reader, call: Call, tensors: Sequence[Any], dim: int = 0) -> View:
     """Data and constants along one axis, which become the channels."""
     tensors, rank = list(tensors), len(call.shape)
-    if dim % (rank + 1) == 0:
+    data = next(t for t in tensors if isinstance(t, View))
+    axis = data.axis(dim)
+    if axis < 0:
         raise call.refuse(f"dim={dim} are the samples; allowed: 1 to {rank}")
-    axis, data = dim % (rank + 1) - 1, next(t for t in tensors if isinstance(t, View))
     views = [t if isinstance(t, View) else _constant(reader, call, _one_sample(call, t, rank)[0], data) for t in tensors]
     own = reader.channels(views[0], axis)
     pixels = (own.shape[1], own.shape[2]) if len(own.shape) == 3 else None
@@ -191,7 +192,7 @@ def _constant(reader: Reader, call: Call, array: np.ndarray, data: View) -> View
 def mean(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = False, *, dtype: object = None) -> View:
     """Over any axes: those that stay are the channels."""
     rank = len(x.shape)
-    axes = sorted({d % (rank + 1) - 1 for d in ((dim,) if isinstance(dim, int) else dim or ())})
+    axes = sorted({x.axis(d) for d in ((dim,) if isinstance(dim, int) else dim or ())})
     if not axes or axes[0] < 0 or dtype is not None:
         raise call.refuse(f"dim={dim}, dtype={dtype} of {x.shape} per sample; allowed: axes of a sample, no dtype")
     if rank == 1 and not keepdim:

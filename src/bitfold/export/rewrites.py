@@ -1,13 +1,13 @@
-"""Calls that the trace writes with others, before anything is recorded of them."""
+"""Calls that the trace writes with others, before anything is recorded of them; None: this one stays as it is."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-from bitfold.errors import ExportError
 
 
 def _stack(tensors: Sequence[Any], dim: int = 0) -> Any:
@@ -22,15 +22,13 @@ def _einsum(equation: str, *operands: Any) -> Any:
     terms = left.split(",")
     letters = [*terms, out]
     if len(operands) != 2 or "->" not in equation or "." in equation or any(len(set(term)) < len(term) for term in letters):
-        raise ExportError(
-            f"export: einsum({equation!r}): allowed: two operands, no letter twice in one of them, no dots, and '->' with a result"
-        )
+        return None
     a, b = terms
     kept = [c for c in out if c in a and c in b]
     summed = [c for c in a if c in b and c not in out]
     own = [[c for c in term if c not in kept and c not in summed] for term in terms]
     if not summed or any(c not in out for term in own for c in term):
-        raise ExportError(f"export: einsum({equation!r}): allowed: sums over letters that both operands have, at least one")
+        return None
     size = {c: n for term, x in zip(terms, operands, strict=True) for c, n in zip(term, x.shape, strict=True)}
 
     def arranged(x: Any, term: str, order: list[str], tail: list[list[str]]) -> Any:
@@ -59,15 +57,35 @@ def _filled(name: str) -> Callable[..., Tensor]:
     return make
 
 
+def _power(x: Any, exponent: Any) -> Any:
+    if not isinstance(exponent, int | float) or exponent not in (1, 2, 3, 4):
+        return None
+    y = x
+    for _ in range(int(exponent) - 1):
+        y = y * x
+    return y
+
+
+def _pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    """A border of one number is a border of zeros plus a constant."""
+    if mode != "constant" or not value:
+        return None
+    border = F.pad(torch.zeros_like(x.now[:1]), pad, value=value)
+    return F.pad(x, pad) + border
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "expand_as": lambda x, other: x.expand(other.shape),
     "reshape_as": lambda x, other: x.reshape(other.shape),
     "view_as": lambda x, other: x.view(other.shape),
     "type_as": lambda x, other: x.to(other.dtype),
+    **{"pow": _power, "square": lambda x: x * x},
     **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
 }
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.stack: _stack,
     torch.einsum: _einsum,
+    F.pad: _pad,
+    **{torch.pow: _power, operator.pow: _power, torch.square: METHODS["square"]},
     **{getattr(torch, name): _filled(name) for name in ("zeros_like", "ones_like", "full_like")},
 }

@@ -3,6 +3,7 @@
 import inspect
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -24,6 +25,15 @@ BATCH = 3  # samples that run while tracing: a number that no model has written 
 Handler: TypeAlias = Callable[..., Any]  # (reader, call, [module,] what the user wrote) -> a View, or several
 
 
+# Handlers that also take views whose samples are folded into their first axis: to them it is one more axis of each sample.
+FOLDED: set[Handler] = {operands.matmul, operands.attention, operands.masked_fill, operands.mean, operands.total, operands.cat}
+
+
+def _folding(handle: Handler) -> Handler:
+    FOLDED.add(handle)
+    return handle
+
+
 def _checked(call: Call, convert: Convert, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(convert).bind(call, *args, **kwargs)
@@ -37,18 +47,22 @@ def _checked(call: Call, convert: Convert, *args: Any, **kwargs: Any) -> None:
 def move(reader: Reader, call: Call, x: View, *args: Any, **kwargs: Any) -> View | tuple[View, ...]:
     """view, permute, roll ...: whatever was written, the positions that come out decide."""
     found = tuple(
-        reader.padded(x, index, call.path) if (index < 0).any() else x.moved(index, batch, call.path)
-        for index, batch in positions(call, call.torch, x, BATCH)
+        replace(reader.padded(x, index, call.path), batch=batch, folded=folded)
+        if (index < 0).any()
+        else x.moved(index, call.path, batch, folded)
+        for index, batch, folded in positions(call, call.torch, x, BATCH)
     )
     return found if call.parts else found[0]
 
 
-def pixel(convert: Convert, axis: int | None = None) -> Handler:
+def pixel(convert: Convert, dim: int | None = None) -> Handler:
+    """``dim`` of PyTorch's tensor are the channels; None: any axis serves."""
+
     def handle(reader: Reader, call: Call, x: View, *args: Any, **kwargs: Any) -> View:
         _checked(call, convert, x, *args, **kwargs)
-        return by_pixel(reader, call, convert, axis, x, *args, **kwargs)
+        return by_pixel(reader, call, convert, None if dim is None else x.axis(dim), x, *args, **kwargs)
 
-    return handle
+    return _folding(handle)
 
 
 def image(convert: Convert) -> Handler:
@@ -64,14 +78,21 @@ def two(convert: Convert) -> Handler:
         _checked(call, convert, a, b, **kwargs)
         return operands.arithmetic(reader, call, convert, a, b, **kwargs)
 
-    return handle
+    return _folding(handle)
 
 
 def softmax(reader: Reader, call: Call, x: View, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> View:
-    axis = dim % (1 + len(x.shape)) - 1 if dim is not None else -1
+    axis = x.axis(dim) if dim is not None else -1
     if axis < 0 or dtype is not None:
         raise call.refuse(f"dim={dim}, dtype={dtype}; allowed: an axis of the sample (1 to {len(x.shape)}), no dtype")
     return by_pixel(reader, call, calls.softmax, axis, x)
+
+
+def normalize(reader: Reader, call: Call, x: View, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> View:
+    axis = x.axis(dim)
+    if p != 2 or axis < 0:
+        raise call.refuse(f"p={p}, dim={dim}; allowed: p=2, an axis of the sample")
+    return by_pixel(reader, call, norms.unit_length, axis, x, eps)
 
 
 # ---- modules: with what a converter gets in front of its operand
@@ -92,8 +113,8 @@ def _images(convert: Handler) -> Handler:
     return _of_module(image, convert)
 
 
-def _pixels(convert: Handler, axis: int | None = None) -> Handler:
-    return _of_module(lambda bound: pixel(bound, axis), convert)
+def _pixels(convert: Handler, dim: int | None = None) -> Handler:
+    return _folding(_of_module(lambda bound: pixel(bound, dim), convert))
 
 
 def _moves(reader: Reader, call: Call, module: nn.Module, x: View, *args: Any) -> Any:
@@ -108,13 +129,15 @@ def _own_axis(convert: Handler) -> Handler:
 
     def handle(reader: Reader, call: Call, module: nn.Module, x: View) -> View:
         axis = getattr(module, "channel_axis", None)
-        return by_pixel(reader, call, lambda inner, s: convert(inner, module, s), axis - 1 if axis is not None and axis > 0 else axis, x)
+        return by_pixel(
+            reader, call, lambda inner, s: convert(inner, module, s), x.axis(axis) if axis is not None and axis > 0 else axis, x
+        )
 
-    return handle
+    return _folding(handle)
 
 
 def _prelu(reader: Reader, call: Call, module: nn.PReLU, x: View) -> View:
-    axis = None if module.num_parameters == 1 else 0
+    axis = None if module.num_parameters == 1 else x.axis(1)
     return by_pixel(reader, call, lambda inner, s: calls.prelu(inner, s, module.weight), axis, x)
 
 
@@ -133,8 +156,15 @@ def _cell(convert: Handler) -> Handler:
     return handle
 
 
+def _softmax(reader: Reader, call: Call, module: nn.Softmax, x: View) -> View:
+    return softmax(reader, call, x, module.dim)
+
+
 def _log_softmax(reader: Reader, call: Call, module: nn.Module, x: View) -> View:
     raise call.refuse(REFUSED["log_softmax"])
+
+
+FOLDED |= {softmax, _softmax, _prelu, normalize}
 
 
 def handler(module: nn.Module) -> Handler | None:
@@ -156,13 +186,13 @@ MODULES: dict[Any, Handler] = {
     QuantLinear: _pixels(modules.linear, -1),
     nn.Conv2d: _images(modules.conv),
     nn.Linear: _pixels(modules.linear, -1),
-    nn.BatchNorm1d: _pixels(modules.batch_norm, 0),
-    nn.BatchNorm2d: _pixels(modules.batch_norm, 0),
+    nn.BatchNorm1d: _pixels(modules.batch_norm, 1),
+    nn.BatchNorm2d: _pixels(modules.batch_norm, 1),
     nn.LayerNorm: _pixels(lambda call, m, x: norms.layer_norm(call, x, m.normalized_shape, m.weight, m.bias, m.eps), -1),
     nn.RMSNorm: _pixels(lambda call, m, x: norms.rms_norm(call, x, m.normalized_shape, m.weight, m.eps), -1),
     nn.GroupNorm: _images(lambda call, m, x: norms.group_norm(call, x, m.num_groups, m.weight, m.bias, m.eps)),
     nn.InstanceNorm2d: _images(norms.instance_norm),
-    ShiftNorm: _pixels(modules.shift_norm, 0),
+    ShiftNorm: _pixels(modules.shift_norm, 1),
     nn.ReLU: _pixels(lambda call, m, x: calls.relu(call, x)),
     nn.ReLU6: _pixels(lambda call, m, x: calls.relu6(call, x)),
     nn.Hardtanh: _pixels(lambda call, m, x: calls.hardtanh(call, x, m.min_val, m.max_val)),
@@ -193,7 +223,7 @@ MODULES: dict[Any, Handler] = {
     ),
     nn.PixelShuffle: _images(lambda call, m, x: resize.pixel_shuffle(call, x, m.upscale_factor)),
     nn.ConvTranspose2d: _images(resize.conv_transpose),
-    nn.Softmax: lambda reader, call, m, x: softmax(reader, call, x, m.dim),
+    nn.Softmax: _softmax,
     nn.LogSoftmax: _log_softmax,
     **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.Identity, nn.ChannelShuffle, nn.PixelUnshuffle), _moves),
     **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout), _moves),
@@ -208,7 +238,7 @@ _MOVED = (
 _NAMED: dict[str, Handler] = {
     **{"relu": pixel(calls.relu), "relu_": pixel(calls.relu), "abs": pixel(calls.absolute), "neg": pixel(calls.negative)},
     **dict.fromkeys(("clamp", "clamp_", "clip"), pixel(calls.clamp)),
-    **{"clamp_min": pixel(calls.clamp_min), "clamp_max": pixel(calls.clamp_max), "prelu": pixel(calls.prelu, 0)},
+    **{"clamp_min": pixel(calls.clamp_min), "clamp_max": pixel(calls.clamp_max), "prelu": pixel(calls.prelu, 1)},
     **{"add": two(calls.add), "add_": two(calls.add), "sub": two(calls.sub), "mul": two(calls.mul), "mul_": two(calls.mul)},
     **{"div": two(calls.div), "matmul": operands.matmul, "bmm": operands.matmul, "mean": operands.mean, "sum": operands.total},
     **{"softmax": softmax, "masked_fill": operands.masked_fill},
@@ -223,18 +253,19 @@ METHODS: dict[Any, Handler] = {
 FUNCTIONS: dict[Any, Handler] = {
     **{getattr(torch, name): handle for name, handle in _NAMED.items() if hasattr(torch, name)},
     **{F.relu: pixel(calls.relu), F.relu6: pixel(calls.relu6), F.hardtanh: pixel(calls.hardtanh), F.leaky_relu: pixel(calls.leaky_relu)},
-    **{F.prelu: pixel(calls.prelu, 0), F.sigmoid: _NAMED["sigmoid"], F.tanh: _NAMED["tanh"], F.silu: pixel(calls.unary("silu"))},
+    **{F.prelu: pixel(calls.prelu, 1), F.sigmoid: _NAMED["sigmoid"], F.tanh: _NAMED["tanh"], F.silu: pixel(calls.unary("silu"))},
     **{F.gelu: pixel(calls.gelu), F.hardsigmoid: pixel(calls.unary("hardsigmoid")), F.hardswish: pixel(calls.unary("hardswish"))},
     **{
         F.layer_norm: pixel(norms.layer_norm, -1),
         F.rms_norm: pixel(norms.rms_norm, -1),
+        F.normalize: normalize,
         F.group_norm: image(norms.group_norm),
         F.softmax: softmax,
     },
     **{
         F.conv2d: image(modules.conv_function),
         F.linear: pixel(modules.linear_function, -1),
-        F.batch_norm: pixel(modules.batch_norm_function, 0),
+        F.batch_norm: pixel(modules.batch_norm_function, 1),
     },
     **{F.dropout: pixel(calls.dropout), F.dropout2d: pixel(calls.dropout)},
     **{F.max_pool2d: image(calls.max_pool2d), F.avg_pool2d: image(calls.avg_pool2d)},
@@ -256,4 +287,6 @@ REFUSED: dict[str, str] = {
     **{"log_softmax": _HEAD, "argmax": _HEAD, "sign": "has no codes; use a quantiser of bitfold.quantizers in a layer's slot"},
     **{"Transformer": "is not supported; call its encoder and its decoder, which are", "additive_mask": _MASK},
     **dict.fromkeys(("instance_norm", "InstanceNorm1d"), _STATISTIC),
+    **{"einsum": "is written in a way that is not supported; allowed: two operands, letters, '->', sums over letters of both"},
+    **{"pow": "has an exponent other than 1, 2, 3 and 4, which are allowed"},
 }

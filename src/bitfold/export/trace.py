@@ -11,6 +11,7 @@ import operator
 import re
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,8 @@ class _Tracer(fx.Tracer):
         if kind == "call_function" and _is_users(target):
             return target(*args, **kwargs)
         table: dict[Any, Any] = {"call_function": rewrites.FUNCTIONS, "call_method": rewrites.METHODS}.get(kind, {})
-        if target in table:
-            return table[target](*args, **kwargs)
+        if target in table and (written := table[target](*args, **kwargs)) is not None:
+            return written
         made = super().create_proxy(kind, target, args, kwargs, *more, **named)
         made.now = self._run(made.node, args, kwargs)  # type: ignore[attr-defined]
         if kind in ("placeholder", "get_attr", "output") or _is_data(made.now):  # type: ignore[attr-defined]
@@ -177,7 +178,11 @@ class _Converter(fx.Interpreter):
         several = isinstance(result, tuple | list)
         call = Call(path, name, () if several else tuple(result.shape[1:]), self._rerun(n), several)
         read = [self._views[a] for a in n.all_input_nodes if a in self._views]
-        if handle not in tables.MOVES:
+        folded = handle not in tables.MOVES and any(view.folded for view in read)
+        if folded:
+            call = self._unfolded(call, handle, read, result)
+            args, kwargs = fx.node.map_aggregate((args, kwargs), lambda a: _parted(a, read[0]))  # type: ignore[misc]
+        elif handle not in tables.MOVES:
             if not several:
                 self._check_batch(call, read, result)
         elif any(item.dtype != torch.float32 for item in (result if several else (result,))):
@@ -194,6 +199,7 @@ class _Converter(fx.Interpreter):
                 raise call.refuse("gives several tensors; allowed: one")
             self._parts[n] = made
             return
+        made = replace(made, folded=True) if folded else made
         self._add(n, made)
         for source in changed:
             self._overwrite(source, made, call)
@@ -202,6 +208,18 @@ class _Converter(fx.Interpreter):
         if any(view.batch for view in read) or result.shape[:1] != (BATCH,) or result.dtype != torch.float32:
             got = f"{result.dtype} {tuple(result.shape)} for {BATCH} samples"
             raise call.refuse(f"gives {got}; allowed: one float32 tensor with the batch in front, there and in what it reads")
+
+    def _unfolded(self, call: Call, handle: Handler, read: list[View], result: Any) -> Call:
+        """The same call of samples that are an axis of their own."""
+        if handle not in tables.FOLDED or any(view.batch or not view.folded for view in read):
+            raise call.refuse(
+                f"reads samples folded into an axis of {[v.shape for v in read]}; allowed: layers and functions of the last axis, "
+                "elementwise functions, sums, products and means of tensors folded alike, in front (is a batch size written into it?)"
+            )
+        if not isinstance(result, Tensor) or result.dtype != torch.float32 or result.shape[0] % BATCH:
+            raise call.refuse("changes the axis into which samples are folded, or the type; allowed: float32, as many")
+        shape, function = (result.shape[0] // BATCH, *result.shape[1:]), call.torch
+        return replace(call, shape=shape, torch=lambda x: function(x.flatten(0, 1)).unflatten(0, (len(x), -1)))
 
     def _overwrite(self, source: fx.Node, made: View, call: Call) -> None:
         """Later readers of a tensor that was changed in place see the result."""
@@ -277,9 +295,21 @@ class _Converter(fx.Interpreter):
         """Vectors and images as they are, (A, B) as the image (A, B, 1)."""
         if len(view.shape) not in (1, 2, 3):
             raise ExportError(f"export: the model returns {view.shape} per sample; allowed: one to three axes")
+        if view.batch or view.folded:
+            raise ExportError(
+                f"export: the model returns {view.shape} per sample, the samples not in front: {view.path!r} moves them or has a batch "
+                "size written into it; allowed: the batch in front"
+            )
         step = self._reader.channels(view, 0, (view.shape[1], 1)) if len(view.shape) == 2 else self._reader.value(view)
         self._append(step)
         return step
+
+
+def _parted(operand: Any, data: View) -> Any:
+    """A constant beside folded data, which may be folded itself."""
+    if isinstance(operand, Tensor) and operand.ndim == len(data.shape) and operand.shape[0] == BATCH * data.shape[0]:
+        return operand.unflatten(0, (BATCH, -1))
+    return operand
 
 
 def _is_data(result: Any) -> bool:

@@ -110,11 +110,11 @@ class _Layer:
         encoding: Any = self.x_type.element  # the input is a quantiser's output: its values stand for codes
         return ((x.double() - encoding.offset) / encoding.scale).round().to(torch.int32)
 
-    def as_value(self, x: Tensor) -> Tensor:
+    def as_value(self, x: Tensor, images: int) -> Tensor:
         """A tensor of the module's input as the graph has it: the features of tokens are channels, tokens pixels."""
         if isinstance(self.module, nn.Linear) and isinstance(self.node, ops.Conv):
-            return x.movedim(-1, 1).reshape(len(x), *self.x_type.shape)
-        return x.reshape(len(x), *self.x_type.shape)
+            x = x.reshape(images, -1, x.shape[-1]).movedim(-1, 1)  # windows or heads may lie in the batch
+        return x.reshape(images, *self.x_type.shape)
 
     def exact(self, codes: Tensor) -> np.ndarray:
         """The accumulators as PyTorch gives them; float64 holds every partial sum."""
@@ -135,13 +135,14 @@ class _Layer:
             self.counts["interpreter_accumulators"] = few.size
             self.counts["interpreter_differ"] = int(np.sum(interpret(self.graph, array[:INTERPRETER_IMAGES]) != few))
 
-    def unexplained(self, x: Tensor, met: np.ndarray) -> int:
-        """How many of the codes ``met`` are not those of PyTorch's ``x`` moved by its rounding errors."""
+    def unexplained(self, x: Tensor, met: np.ndarray, of: np.ndarray) -> int:
+        """How many of the codes ``met`` are not those of the images ``of`` of PyTorch's ``x`` moved by its rounding errors."""
         module: Any = self.module
+        x = x.reshape(len(of), -1, *x.shape[1:])[torch.from_numpy(of)].flatten(0, 1)
         if not len(x) or not isinstance(module, QuantConv2d | QuantLinear) or isinstance(module.act_quant.encoding(), Float):
             return 0  # the quantiser stands elsewhere: x has been rounded to codes already
         reach = ROUNDING * x.abs().max()
-        ends = np.stack([self.as_value(module.act_quant.codes(moved)).numpy() for moved in (x - reach, x + reach)])
+        ends = np.stack([self.as_value(module.act_quant.codes(moved), len(met)).numpy() for moved in (x - reach, x + reach)])
         return int(((met < ends.min(axis=0)) | (met > ends.max(axis=0))).sum())
 
     def result(self) -> LayerCheck:
@@ -253,7 +254,7 @@ class _Verification:
             calls[module] += 1
             if not layer.coded:
                 return
-            own = layer.as_value(xs[0].reshape(inputs[0].shape) if layer.is_stem else layer.codes(inputs[0]))
+            own = layer.as_value(xs[0].reshape(inputs[0].shape) if layer.is_stem else layer.codes(inputs[0]), len(xs[0]))
             if to_check > 0:
                 layer.check(own[:to_check])
             if layer.node.x in codes:
@@ -262,7 +263,7 @@ class _Verification:
                 layer.counts["codes"] += own.numel()
                 layer.counts["flipped"] += int(flips.sum())
                 layer.counts["fresh"] += int(flips[unflipped].sum())
-                layer.counts["unexplained"] += layer.unexplained(inputs[0][torch.from_numpy(unflipped)], met[unflipped])
+                layer.counts["unexplained"] += layer.unexplained(inputs[0], met[unflipped], unflipped)
                 unflipped[flips > 0] = False
 
         handles = [module.register_forward_pre_hook(meet) for module in self.layers]

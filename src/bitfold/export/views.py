@@ -27,6 +27,7 @@ class View:
     index: np.ndarray
     path: str  # of the last function that moved elements
     batch: int = 0  # the axis of PyTorch's tensor that counts the samples
+    folded: bool = False  # that axis counts the samples times ``shape[batch]``, as in (samples * heads, ...), samples slowest
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,10 +38,15 @@ class View:
         """The step's value as it is."""
         return self.shape == self.step.shape and _counts(self.index)
 
-    def moved(self, index: np.ndarray, batch: int, path: str) -> "View":
+    def moved(self, index: np.ndarray, path: str, batch: int = 0, folded: bool = False) -> "View":
         """What a function makes of it whose result reads these positions of the view."""
         own = np.append(self.index.reshape(-1), -1)  # so that -1 stays a zero
-        return View(self.step, own[index], path, batch)
+        return View(self.step, own[index], path, batch, folded)
+
+    def axis(self, dim: int) -> int:
+        """The axis of a sample that is PyTorch's ``dim``; -1: that of the samples. They lie in front."""
+        at = dim % (len(self.shape) + (not self.folded))
+        return at - (not self.folded) if at else -1
 
 
 def whole(step: Step, shape: tuple[int, ...] | None = None) -> View:
@@ -55,13 +61,15 @@ def channels_last(step: Step, axis: int, shape: tuple[int, ...]) -> View:
     return View(step, np.moveaxis(index, 0, axis), step.path)
 
 
-def positions(call: Call, function: Callable[[Tensor], object], view: View, samples: int) -> tuple[tuple[np.ndarray, int], ...]:
-    """For each tensor of the function's result: the positions of its argument that it reads (-1: it has a zero), and the axis of samples.
+def positions(call: Call, function: Callable[[Tensor], object], view: View, samples: int) -> tuple[tuple[np.ndarray, int, bool], ...]:
+    """For each tensor of the function's result: the positions of its argument that it reads (-1: it has a zero), the axis of samples, and
+    whether that axis is folded.
 
     Raises ExportError where the result is no mere movement of each sample's own elements.
     """
     size = math.prod(view.shape)
     numbers = torch.arange(1, samples * size + 1, dtype=torch.float64).view(samples, *view.shape).movedim(0, view.batch).contiguous()
+    numbers = numbers.flatten(view.batch, view.batch + 1) if view.folded else numbers
     once, twice = _several(function(numbers)), _several(function(2 * numbers))
     found = []
     for one, two in zip(once, twice, strict=True):
@@ -69,11 +77,21 @@ def positions(call: Call, function: Callable[[Tensor], object], view: View, samp
         if not np.array_equal(two.numpy(), 2 * at):
             raise call.refuse(f"does more than move the elements of {view.shape} about; allowed: positions and zeros")
         axes = [axis for axis in range(at.ndim) if at.shape[axis] == samples and _counts_samples(np.moveaxis(at, axis, 0), size)]
-        if not axes:
+        if axes:
+            found.append((np.moveaxis(at, axes[0], 0)[0] - 1, axes[0], False))
+            continue
+        parted = {axis: _parted(at, axis, samples) for axis in range(at.ndim) if at.shape[axis] % samples == 0}
+        folded = [axis for axis, apart in parted.items() if _counts_samples(apart, size)]
+        if not folded:
             got = f"gives {at.shape} for {samples} samples of {view.shape}"
             raise call.refuse(f"mixes samples or has a batch size written into it: it {got}")
-        found.append((np.moveaxis(at, axes[0], 0)[0] - 1, axes[0]))
+        found.append((parted[folded[0]][0] - 1, folded[0], True))
     return tuple(found)
+
+
+def _parted(at: np.ndarray, axis: int, samples: int) -> np.ndarray:
+    """The samples of a folded axis as the first axis."""
+    return np.moveaxis(at.reshape(*at.shape[:axis], samples, -1, *at.shape[axis + 1 :]), axis, 0)
 
 
 def _counts_samples(at: np.ndarray, size: int) -> bool:
@@ -130,7 +148,7 @@ class Reader:
         for axis in range(rank) if serves and free is None else [free] if serves and free is not None else []:
             others = [n for i, n in enumerate(view.shape) if i != axis]
             source = self.channels(view, axis, (others[0], others[1] if rank == 3 else 1) if others else None)
-            front = np.moveaxis(channels_last(source, axis, view.shape).moved(index, 0, path).index, axis, 0)
+            front = np.moveaxis(channels_last(source, axis, view.shape).moved(index, path).index, axis, 0)
             parts = _separate(front if rank != 2 else front[..., None], source.shape)
             if parts is not None:
                 return channels_last(_by_axes(source, path, *parts), axis, index.shape)
@@ -151,14 +169,33 @@ class Reader:
             return Step(ops.Flatten, path, (source,), view.shape)
         if index.ndim == len(source.shape) and (parts := _separate(index, source.shape)) is not None:
             return _by_axes(source, path, *parts)
-        if (index < 0).any():
-            raise _refuse(view, "zeros among moved channels; allowed: zeros around an image, or channels of zeros")
-        found = _strides(index.reshape(-1))
+        found = _strides(index.reshape(-1)) if (index >= 0).all() else None
         if found is None or len(found) > MOST_AXES:
-            raise _refuse(view, f"positions that are no view with {MOST_AXES} strides; allowed: permuted, sliced, copied or flipped axes")
+            return self._gathered(view)
         sizes, strides = zip(*found, strict=True)
         fields = {"shape": view.shape, "sizes": sizes, "strides": strides, "offset": int(index.flat[0])}
         return Step(ops.Rearrange, path, (source,), view.shape, fields)
+
+    def _gathered(self, view: View) -> Step:
+        """Pixels in any order, zeros among them, as of shifted windows: a column of all pixels, of which a table picks rows."""
+        source, path, channels = view.step, view.path, view.shape[0]
+        lines = view.index.reshape(channels, -1)
+        size = math.prod(source.shape[1:])
+        starts = size * np.arange(channels)[:, None]
+        if (
+            channels != source.shape[0]
+            or not ((lines == lines[:1] + starts) | ((lines < 0) & (lines[:1] < 0))).all()
+            or lines[0].max() >= size
+        ):
+            raise _refuse(
+                view,
+                f"positions that are no view with {MOST_AXES} strides, nor whole pixels; allowed: permuted, sliced, copied or "
+                "flipped axes, pixels in any order",
+            )
+        column = self.value(View(source, np.arange(channels * size).reshape(channels, size, 1), f"{path}.pixels"))
+        tables = {"rows": lines[0].astype(np.int32), "columns": np.zeros(1, np.int32)}
+        picked = Step(ops.Upsample, path, (column,), (*lines.shape, 1), tables)
+        return self.value(View(picked, np.arange(lines.size).reshape(view.shape), f"{path}.shape"))
 
 
 def _refuse(view: View, reason: str) -> Exception:
