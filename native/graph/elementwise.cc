@@ -101,7 +101,7 @@ KernelName Plan::unary(const std::string& op, int x_id, int out_id) {
   static const Map kMaps[] = {{"abs", &bf_ops::abs_f32},         {"softmax", &bf_ops::softmax},     {"sigmoid", &bf_ops::sigmoid},
                               {"tanh", &bf_ops::tanh_f32},       {"silu", &bf_ops::silu},           {"gelu", &bf_ops::gelu},
                               {"gelu_tanh", &bf_ops::gelu_tanh}, {"hardsigmoid", &bf_ops::hardsigmoid}, {"hardswish", &bf_ops::hardswish},
-                              {"rsqrt", &bf_ops::rsqrt}};
+                              {"rsqrt", &bf_ops::rsqrt},         {"sqrt", &bf_ops::sqrt_f32},       {"reciprocal", &bf_ops::reciprocal}};
   const Map* map = std::find_if(std::begin(kMaps), std::end(kMaps), [&](const Map& m) { return op == m.name; });
   require(map != std::end(kMaps), "unary: unknown operation " + op);
   const Value x = defined(x_id, map->name), out = output(out_id, map->name);

@@ -108,7 +108,6 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     ),
     "add_alpha": (function(lambda x: torch.add(x, x, alpha=2)), "alpha=2; allowed: 1"),
     "broadcast_batch": (function(lambda x: x * x.mean((0,), keepdim=True)), "mean at '1.mean': gives"),
-    "divide_by_data": (function(lambda x: x / (x + 1)), "data divided by a constant"),
     "pool_uneven": (nn.Sequential(nn.AdaptiveAvgPool2d(4)), "6x6 does not divide evenly into 4x4"),
     "pool_indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "MaxPool2d at '0': return_indices=True; allowed: False"),
     "pool_divisor": (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "divisor_override=3"),

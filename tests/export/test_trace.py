@@ -69,6 +69,13 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda x: x.reshape(len(x), 2, 3, 6, 6).sum(1) + x.sum((1,), keepdim=True),
     "sum_of_pixels": lambda x: x.sum((2, 3)),
     "expand_as": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
+    "quotient": lambda x: x / (x.sum(1, keepdim=True) + 1) + 1 / (x + 2),
+    "roots": lambda x: x.sqrt() + torch.rsqrt(x + 1) + x.norm(dim=1, keepdim=True) / torch.norm(x + 1, p=2, dim=(2, 3), keepdim=True),
+    "windows": lambda x: (
+        F.unfold(x, 3, padding=1, stride=2) + x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).transpose(2, 4).reshape(len(x), -1, 9)[:, :1]
+    ),
+    "index_select": lambda x: x.index_select(3, torch.tensor([4, 1, 1, 0])),
+    "addcmul": lambda x: torch.addcmul(STATISTICS[0].view(6, 1, 1), x, STATISTICS[1].view(6, 1, 1)),
     "powers": lambda x: x**2 + torch.square(x) * x.pow(3),
     "normalize": lambda x: F.normalize(x) + F.normalize(x, dim=-1) * F.normalize(x * 0),
     "pad_with_ones": lambda x: F.pad(x, (1, 0, 2, 1), value=1.0),
@@ -95,6 +102,13 @@ def test_forwards(name: str, rng: np.random.Generator) -> None:
 class Doubled(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) * 2
+
+
+@pytest.mark.native
+def test_patches(rng: np.random.Generator) -> None:
+    compare(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.Unfold(3, dilation=2, padding=(1, 2), stride=2), nn.Linear(20, 2)), inputs(rng, 2, 3, 9, 9)
+    )
 
 
 @pytest.mark.native

@@ -117,7 +117,7 @@ typedef struct {
   void (*clamp)(const float* in, float* out, float low, float high, int c, int in_stride, int out_stride, int begin, int end); /* NaN stays */
   void (*two_slope)(const bf_two_slope_args* k, const float* in, float* out, int c, int in_stride, int out_stride, int begin, int end);
   bf_map softmax;
-  bf_map abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt; /* Unary and Abs */
+  bf_map abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt, sqrt_f32, reciprocal; /* Unary and Abs */
 
   /* Pooling; output rows [begin, end) of one image. */
   void (*max_pool_f32)(const bf_pool_args* k, const float* in, float* out, int begin, int end);

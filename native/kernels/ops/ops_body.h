@@ -506,7 +506,7 @@ const bf_ops BF_TABLE = {
     pack_i16, unpack_i16, pack_u8, unpack_u8, narrow, widen,
     quantize_f32_i16, quantize_i32_i16, quantize_f32_u8, quantize_i32_u8, quantize_f32_planes, quantize_i32_planes,
     dequantize_i16, dequantize_u8, affine_f32, affine_i32, add, mul, clamp, two_slope, softmax,
-    abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt,
+    abs_f32, sigmoid, tanh_f32, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt, sqrt_f32, reciprocal,
     max_pool_f32, max_pool_i32, max_pool_i16, max_pool_u8, max_pool_bits, avg_pool, mean_space, mean_channels,
     nearest, bilinear, depth_to_space, rearrange, rearrange_across, matmul,
     copy_channels, zero_channels, copy_bits, flatten_bits,

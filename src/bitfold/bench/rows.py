@@ -18,7 +18,7 @@ SCHEMA = 1
 class Row:
     """``timing`` is None where nothing was timed; ``reason`` then says why (peer missing, wrong result) or details hold the figures."""
 
-    bench: str  # "models", "kernels", "training", "demo", "run", "study"
+    bench: str  # "models", "kernels", "training", "demo", "run", "study", "zoo"
     subject: str  # model or shape
     contestant: str  # who ran it
     threads: int

@@ -145,8 +145,10 @@ def mul(call: Call, a: Any, b: Any) -> Step:
 
 
 def div(call: Call, a: Any, b: Any, *, rounding_mode: str | None = None) -> Step:
-    if not isinstance(a, Step) or isinstance(b, Step) or rounding_mode is not None:
-        raise call.refuse("allowed: data divided by a constant, without rounding_mode")
+    if rounding_mode is not None:
+        raise call.refuse(f"rounding_mode={rounding_mode!r}; allowed: None")
+    if isinstance(b, Step):  # rounded twice, where PyTorch rounds once
+        return mul(call, a, Step(ops.Unary, f"{call.path}.reciprocal", (b,), b.shape, {"kind": "reciprocal"}))
     return affine(call, a, 1.0 / _per_channel(call, a, b), 0.0)
 
 

@@ -66,6 +66,10 @@ def _power(x: Any, exponent: Any) -> Any:
     return y
 
 
+def _norm(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, out: None = None, dtype: None = None) -> Any:
+    return (x * x).sum(dim, keepdim).sqrt() if p in (2, "fro") and dim is not None else None
+
+
 def _pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """A border of one number is a border of zeros plus a constant."""
     if mode != "constant" or not value:
@@ -74,18 +78,27 @@ def _pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None
     return F.pad(x, pad) + border
 
 
+def _unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """Patches of an image with its border of zeros: without it they are a mere movement of elements."""
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return F.unfold(F.pad(x, (columns, columns, rows, rows)), kernel_size, dilation, 0, stride) if rows or columns else None
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "expand_as": lambda x, other: x.expand(other.shape),
     "reshape_as": lambda x, other: x.reshape(other.shape),
     "view_as": lambda x, other: x.view(other.shape),
     "type_as": lambda x, other: x.to(other.dtype),
-    **{"pow": _power, "square": lambda x: x * x},
+    **{"norm": _norm, "pow": _power, "square": lambda x: x * x},
     **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
 }
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.stack: _stack,
     torch.einsum: _einsum,
     F.pad: _pad,
+    F.unfold: _unfold,
+    torch.addcmul: lambda x, a, b, value=1, out=None: x + a * b * value,
     **{torch.pow: _power, operator.pow: _power, torch.square: METHODS["square"]},
+    **{torch.norm: _norm, torch.linalg.vector_norm: _norm},
     **{getattr(torch, name): _filled(name) for name in ("zeros_like", "ones_like", "full_like")},
 }

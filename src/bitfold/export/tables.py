@@ -121,6 +121,7 @@ def _moves(reader: Reader, call: Call, module: nn.Module, x: View, *args: Any) -
     return move(reader, call, x)
 
 
+FOLLOWED = (nn.Unfold,)  # modules of PyTorch's whose forward is known, rather than themselves
 MOVES = (move, _moves)  # which leave the batch where it is, or say where they put it
 
 
@@ -233,7 +234,20 @@ MODULES: dict[Any, Handler] = {
 
 _MOVED = (
     *("flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims"),
-    *("chunk", "split", "tensor_split", "unbind", "select", "narrow", "flip", "roll", "tile", "repeat_interleave", "broadcast_to"),
+    *(
+        "chunk",
+        "split",
+        "tensor_split",
+        "unbind",
+        "select",
+        "narrow",
+        "flip",
+        "roll",
+        "tile",
+        "repeat_interleave",
+        "broadcast_to",
+        "index_select",
+    ),
 )
 _NAMED: dict[str, Handler] = {
     **{"relu": pixel(calls.relu), "relu_": pixel(calls.relu), "abs": pixel(calls.absolute), "neg": pixel(calls.negative)},
@@ -244,11 +258,12 @@ _NAMED: dict[str, Handler] = {
     **{"softmax": softmax, "masked_fill": operands.masked_fill},
     **dict.fromkeys(("sigmoid", "sigmoid_"), pixel(calls.unary("sigmoid"))),
     **dict.fromkeys(("tanh", "tanh_"), pixel(calls.unary("tanh"))),
+    **{name: pixel(calls.unary(name)) for name in ("sqrt", "rsqrt", "reciprocal")},
     **dict.fromkeys(_MOVED, move),
 }
 METHODS: dict[Any, Handler] = {
     **_NAMED,
-    **dict.fromkeys(("view", "contiguous", "detach", "clone", "expand", "repeat", "to", "float"), move),
+    **dict.fromkeys(("view", "contiguous", "detach", "clone", "expand", "repeat", "to", "float", "unfold"), move),
 }
 FUNCTIONS: dict[Any, Handler] = {
     **{getattr(torch, name): handle for name, handle in _NAMED.items() if hasattr(torch, name)},
@@ -271,7 +286,7 @@ FUNCTIONS: dict[Any, Handler] = {
     **{F.max_pool2d: image(calls.max_pool2d), F.avg_pool2d: image(calls.avg_pool2d)},
     **{F.adaptive_avg_pool2d: image(calls.adaptive_avg_pool2d), F.adaptive_max_pool2d: image(calls.adaptive_max_pool2d)},
     **{F.interpolate: image(resize.interpolate), F.pixel_shuffle: image(resize.pixel_shuffle)},
-    **{F.pad: move, F.channel_shuffle: move, F.pixel_unshuffle: move, operator.getitem: move, getattr: move},
+    **{F.pad: move, F.unfold: move, F.channel_shuffle: move, F.pixel_unshuffle: move, operator.getitem: move, getattr: move},
     **{operator.add: two(calls.add), operator.sub: two(calls.sub), operator.mul: two(calls.mul), operator.truediv: two(calls.div)},
     **{operator.neg: pixel(calls.negative), operator.abs: pixel(calls.absolute), operator.matmul: operands.matmul},
     **{torch.cat: operands.cat, torch.concat: operands.cat, F.scaled_dot_product_attention: operands.attention},

@@ -59,7 +59,8 @@ class _Tracer(fx.Tracer):
         self._running = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return tables.handler(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        known = tables.handler(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        return known and not isinstance(m, tables.FOLLOWED)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)

@@ -161,7 +161,7 @@ class Abs(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Unary(Node):
-    """A function of one float32. kind: sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish or rsqrt."""
+    """A function of one float32. kind: sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt, sqrt or reciprocal."""
 
     x: str
     kind: str

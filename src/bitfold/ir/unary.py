@@ -75,6 +75,15 @@ def rsqrt(x: np.ndarray) -> np.ndarray:
         return _F(1) / np.sqrt(x)
 
 
+def sqrt(x: np.ndarray) -> np.ndarray:
+    return np.sqrt(x)
+
+
+def reciprocal(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", over="ignore"):
+        return _F(1) / x
+
+
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    f.__name__: f for f in (sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt)
+    f.__name__: f for f in (sigmoid, tanh, silu, gelu, gelu_tanh, hardsigmoid, hardswish, rsqrt, sqrt, reciprocal)
 }
