@@ -83,7 +83,7 @@ REFUSED: dict[str, Callable[[Any, int, int], Any]] = {
     "no value": lambda p, x, y: p.unary("abs", 7, y),
     "no value (negative)": lambda p, x, y: p.unary("abs", -1, y),
     "read before it is written": lambda p, x, y: p.unary("abs", y, x),
-    "unknown operation": lambda p, x, y: p.unary("sqrt", x, y),
+    "unknown operation": lambda p, x, y: p.unary("cbrt", x, y),
     "reads position 4": lambda p, x, y: upsample(p, x, y, rows=np.array([0, 1, 2, 4], np.int32)),
     "reads position -2": lambda p, x, y: upsample(p, x, y, columns=np.array([0, 1, 2, -2], np.int32)),
     "reads position -1; allowed: 0 to 3": lambda p, x, y: upsample(

@@ -5,6 +5,11 @@ import math
 import numpy as np
 import pytest
 
+import bitfold
+from bitfold.ir import ops
+from bitfold.ir.encoding import Float
+from bitfold.ir.graph import Graph, TensorType
+from bitfold.ir.interpreter import interpret
 from bitfold.ir.unary import UNARY
 
 TINY, HUGE = 1.4e-45, 3.4028235e38
@@ -23,7 +28,7 @@ def reference(kind: str, x: float) -> float:
         "gelu_tanh": lambda v: v * sigmoid(math.sqrt(8 / math.pi) * (v + 0.044715 * v**3)),
         "rsqrt": lambda v: v**-0.5 if v > 0 else math.inf if v == 0 else math.nan,
         "sqrt": lambda v: math.sqrt(v) if v >= 0 else math.nan,
-        "reciprocal": lambda v: 1 / v if v else math.copysign(math.inf, v),
+        "reciprocal": lambda v: 1 / v if v else math.inf,
         "hardsigmoid": lambda v: min(max(v + 3, 0), 6) / 6,
         "hardswish": lambda v: v * min(max(v + 3, 0), 6) / 6,
     }[kind](x)
@@ -60,3 +65,11 @@ def test_not_a_number_and_infinities(kind: str, low: float, high: float) -> None
     with np.errstate(invalid="ignore"):
         got = UNARY[kind](np.array([-np.inf, np.inf, np.nan], np.float32))
     np.testing.assert_array_equal(got, np.array([low, high, np.nan], np.float32))
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("kind", ["rsqrt", "reciprocal"])
+def test_the_sign_of_a_zero_does_not_matter(kind: str) -> None:
+    graph = Graph({"x": TensorType((2,), Float())}, (ops.Unary(name="u", output="y", x="x", kind=kind),), ("y",), {})
+    x = np.array([[0.0, -0.0]], np.float32)
+    assert interpret(graph, x).tolist() == bitfold.load(graph)(x).tolist() == [[math.inf, math.inf]]

@@ -95,9 +95,10 @@ static inline float hardsigmoid_of(float x) {
 BF_MAP(abs_f32, __builtin_fabsf(v))
 BF_MAP(sigmoid, sigmoid_of(v))
 BF_MAP(tanh_f32, tanh_of(v))
-BF_MAP(rsqrt, 1.0f / __builtin_sqrtf(v))
+/* + 0: the sign of a zero, which graphs do not keep, makes no infinity of another sign */
+BF_MAP(rsqrt, 1.0f / __builtin_sqrtf(v + 0.0f))
 BF_MAP(sqrt_f32, __builtin_sqrtf(v))
-BF_MAP(reciprocal, 1.0f / v)
+BF_MAP(reciprocal, 1.0f / (v + 0.0f))
 BF_MAP(silu, v * sigmoid_of(v))
 BF_MAP(gelu, gelu_of(v))
 BF_MAP(gelu_tanh, gelu_tanh_of(v))

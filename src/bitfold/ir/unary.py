@@ -72,7 +72,7 @@ def hardswish(x: np.ndarray) -> np.ndarray:
 
 def rsqrt(x: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
-        return _F(1) / np.sqrt(x)
+        return _F(1) / np.sqrt(x + _F(0))  # graphs do not keep the sign of a zero
 
 
 def sqrt(x: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ def sqrt(x: np.ndarray) -> np.ndarray:
 
 def reciprocal(x: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", over="ignore"):
-        return _F(1) / x
+        return _F(1) / (x + _F(0))
 
 
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
