@@ -34,7 +34,7 @@ def kill_after_checkpoint(out: Path, wait: float) -> int:
         time.sleep(0.002)
     time.sleep(wait)
     child.kill()
-    return child.wait(timeout=60)
+    return child.wait(timeout=300)
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path, rng: np.random.Generator) -> None:
