@@ -75,6 +75,11 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
         F.unfold(x, 3, padding=1, stride=2) + x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).transpose(2, 4).reshape(len(x), -1, 9)[:, :1]
     ),
     "index_select": lambda x: x.index_select(3, torch.tensor([4, 1, 1, 0])),
+    "constants_that_enlarge": lambda x: (
+        x.mean((2, 3), keepdim=True) * WEIGHT[0, 0] + x.mean(2, keepdim=True)[..., :3] - WEIGHT[1, 0, :, :1]
+    ),
+    "constant_channels": lambda x: STATISTICS[1].view(6, 1, 1) / (x[:, :1] + 1),
+    "constant_tokens": lambda x: WEIGHT[0, 0, 0] * (x.mean((2, 3)) + 1).unsqueeze(2),
     "addcmul": lambda x: torch.addcmul(STATISTICS[0].view(6, 1, 1), x, STATISTICS[1].view(6, 1, 1)),
     "powers": lambda x: x**2 + torch.square(x) * x.pow(3),
     "normalize": lambda x: F.normalize(x) + F.normalize(x, dim=-1) * F.normalize(x * 0),

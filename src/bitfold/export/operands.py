@@ -64,23 +64,27 @@ def arithmetic(reader: Reader, call: Call, convert: Convert, a: Any, b: Any, **o
     """add, sub, mul, div of tensors, or of a tensor and a constant."""
     if isinstance(a, View) and isinstance(b, View):
         return _of_two(reader, call, convert, a, b, **options)
-    x = a if isinstance(a, View) else b
-    axis, rank = _free_axis(reader, x), len(x.shape)
-    constant = _one_sample(call, b if x is a else a, rank)
+    first = isinstance(b, View)  # the constant
+    x: View = b if first else a
+    rank = len(x.shape)
+    constant = _one_sample(call, a if first else b, rank)
     if convert is calls.add:
         constant = _finite(constant)
-    if constant.ndim <= rank + 1 and np.broadcast_shapes(x.shape, constant.shape[1:]) == x.shape:
-        front = np.moveaxis(constant, axis + 1, 1)
-        if math.prod(front.shape) == front.shape[1]:  # one number, or one for each channel
-            own = front.reshape(1, -1, *[1] * (len(reader.channels(x, axis).shape) - 1))
-            given = torch.tensor(own)
-            return by_pixel(reader, call, _swapped(convert, given, first=x is b), axis, x, **options)
+    if constant.ndim > rank + 1:
+        raise call.refuse(f"the constant has shape {constant.shape}, the data {x.shape} per sample; allowed: no more axes than the data")
+    shape = np.broadcast_shapes(x.shape, constant.shape[1:])
+    if shape != x.shape:
+        x = View(x.step, np.broadcast_to(x.index, shape), x.path)
+    axis = _free_axis(reader, x)
+    front = np.moveaxis(constant, axis + 1, 1)
+    if math.prod(front.shape) == front.shape[1]:  # one number, or one for each channel
+        own = front.reshape(1, -1, *[1] * (len(reader.channels(x, axis).shape) - 1))
+        return by_pixel(reader, call, _swapped(convert, torch.tensor(own), first=first), axis, x, **options)
 
-        def by_position(inner: Call, source: Step, line: np.ndarray) -> Step:
-            return _swapped(convert, torch.tensor(line[None]), first=x is b)(inner, source, **options)
+    def by_position(inner: Call, source: Step, line: np.ndarray) -> Step:
+        return _swapped(convert, torch.tensor(line[None]), first=first)(inner, source, **options)
 
-        return _by_position(reader, call, x, axis, by_position, constant[0])
-    raise call.refuse(f"shapes {x.shape} and {constant.shape[1:]} per sample; allowed: constants that broadcast to the data")
+    return _by_position(reader, call, x, axis, by_position, constant[0])
 
 
 def _swapped(convert: Convert, constant: Tensor, *, first: bool) -> Convert:
