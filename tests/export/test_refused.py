@@ -61,8 +61,6 @@ def function(f: Callable[[Tensor], Any]) -> nn.Module:
 
 CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
-    "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), "mode='bicubic', .*allowed: nearest"),
-    "antialias": (function(lambda x: F.interpolate(x, 3, mode="bilinear", antialias=True)), "antialias=True"),
     "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), r"RMSNorm at '0': normalises \(3, 6, 6\), several axes"),
     "instance_norm_statistics": (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "track_running_stats=True; allowed: False"),
     "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),

@@ -31,6 +31,8 @@ ROWS: dict[str, tuple[Any, list[str]]] = {
     "bilinear_factor": (nn.Upsample(scale_factor=1.3, mode="bilinear"), ["Upsample"]),
     "bilinear_recomputed": (Lambda(lambda self, x: F.interpolate(x, None, 1.3, "bilinear", recompute_scale_factor=True)), ["Upsample"]),
     "bilinear_smaller": (nn.Upsample(size=(3, 2), mode="bilinear"), ["Upsample"]),
+    "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), ["Rearrange", "Conv", "Rearrange", "Conv", "Rearrange"]),
+    "linear": (nn.Sequential(nn.Flatten(2), nn.Upsample(scale_factor=1.5, mode="linear")), ["Rearrange", "Conv", "Rearrange"]),
     "pixel_shuffle": (nn.PixelShuffle(2), ["DepthToSpace"]),
     "pixel_shuffle_function": (Lambda(lambda self, x: F.pixel_shuffle(x, 2)), ["DepthToSpace"]),
     "transposed": (nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1), ["Conv", "DepthToSpace"]),
@@ -48,14 +50,26 @@ def test_operation(name: str, rng: np.random.Generator) -> None:
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     target=st.one_of(st.tuples(st.integers(1, 20), st.integers(1, 20)), st.floats(0.3, 4)),
-    mode=st.sampled_from([("nearest", None), ("nearest-exact", None), ("bilinear", True), ("bilinear", False)]),
+    mode=st.sampled_from(
+        [
+            *[("nearest", None, False), ("nearest-exact", None, False), ("bilinear", True, False), ("bilinear", False, False)],
+            *[
+                ("bicubic", False, False),
+                ("bicubic", True, False),
+                ("bicubic", False, True),
+                ("bilinear", False, True),
+                ("area", None, False),
+            ],
+        ]
+    ),
 )
-@settings(max_examples=40, deadline=None)
-def test_interpolation(size: tuple[int, int], target: Any, mode: tuple[str, bool | None]) -> None:
-    kind, corners = mode
+@settings(max_examples=60, deadline=None)
+def test_interpolation(size: tuple[int, int], target: Any, mode: tuple[str, bool | None, bool]) -> None:
+    kind, corners, antialias = mode
     goal = {"scale_factor": target} if isinstance(target, float) else {"size": target}
     assume(not isinstance(target, float) or min(int(n * target) for n in size) >= 1)
-    compare(nn.Upsample(**goal, mode=kind, align_corners=corners), inputs(np.random.default_rng(0), 2, 3, *size))
+    goal |= {"mode": kind, "align_corners": corners, "antialias": antialias}
+    compare(Lambda(lambda self, x: F.interpolate(x, **goal)), inputs(np.random.default_rng(0), 2, 3, *size))
 
 
 @given(

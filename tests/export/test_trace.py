@@ -94,6 +94,8 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
         "bhid,bhjd->bihj", x.unflatten(1, (2, 3)).flatten(3), x.unflatten(1, (3, 2)).transpose(1, 2).flatten(3)
     ),
     "einsum_by_matrix": lambda x: torch.einsum("bchw,kc->bkhw", x, WEIGHT.reshape(18, 6)),
+    "matrix_by_image": lambda x: WEIGHT.reshape(18, 6) @ x,
+    "matrix_by_tokens": lambda x: torch.matmul(WEIGHT.reshape(3, 36), x.flatten(2).mT),
     "view_as": lambda x: x.flatten(1).view_as(x) + x.type_as(x).float().to(x.dtype),
 }
 

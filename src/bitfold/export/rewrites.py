@@ -84,12 +84,48 @@ def _unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, strid
     return F.unfold(F.pad(x, (columns, columns, rows, rows)), kernel_size, dilation, 0, stride) if rows or columns else None
 
 
+def _matmul(a: Any, b: Any) -> Any:
+    """The tables know data @ matrix; of matrix @ data the other way round."""
+    matrix = isinstance(a, Tensor) and a.ndim == 2 and b.ndim > 2
+    return (b.transpose(-1, -2) @ a.T).transpose(-1, -2) if matrix else None
+
+
+def _interpolate(
+    x: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    """Other than nearest and bilinear: a matrix for each axis, which is what PyTorch makes of the unit vectors."""
+    axes = x.ndim - 2
+    if axes not in (1, 2) or (mode in ("nearest", "nearest-exact", "bilinear") and not antialias):
+        return None
+
+    def resized(data: Tensor, size: Any, scale_factor: Any) -> Tensor:
+        return F.interpolate(data, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+
+    target = resized(x.now[:1, :1], size, scale_factor).shape[2:]
+    factors = list(scale_factor) if isinstance(scale_factor, tuple | list) else [scale_factor] * axes
+    matrices = []
+    for axis, (n, m) in enumerate(zip(x.shape[2:], target, strict=True)):
+        goal, other = (m, n) if size is not None else (float(factors[axis]), 1.0)
+        wanted = [goal] if axes == 1 else [other, goal] if axis else [goal, other]
+        eye = torch.eye(n, device=x.now.device).view(*(1,) * axes, n, n)
+        made = resized(eye, *(wanted, None) if size is not None else (None, wanted))
+        matrices.append(made.reshape(n, m) if axis or axes == 1 else made.reshape(m, n).T)
+    x = x @ matrices[-1]
+    return matrices[0].T @ x if axes == 2 else x
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "expand_as": lambda x, other: x.expand(other.shape),
     "reshape_as": lambda x, other: x.reshape(other.shape),
     "view_as": lambda x, other: x.view(other.shape),
     "type_as": lambda x, other: x.to(other.dtype),
-    **{"norm": _norm, "pow": _power, "square": lambda x: x * x},
+    **{"matmul": _matmul, "__matmul__": _matmul, "norm": _norm, "pow": _power, "square": lambda x: x * x},
     **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
 }
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -97,6 +133,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.einsum: _einsum,
     F.pad: _pad,
     F.unfold: _unfold,
+    F.interpolate: _interpolate,
+    **{torch.matmul: _matmul, operator.matmul: _matmul},
     torch.addcmul: lambda x, a, b, value=1, out=None: x + a * b * value,
     **{torch.pow: _power, operator.pow: _power, torch.square: METHODS["square"]},
     **{torch.norm: _norm, torch.linalg.vector_norm: _norm},

@@ -121,7 +121,7 @@ def _moves(reader: Reader, call: Call, module: nn.Module, x: View, *args: Any) -
     return move(reader, call, x)
 
 
-FOLLOWED = (nn.Unfold,)  # modules of PyTorch's whose forward is known, rather than themselves
+FOLLOWED = (nn.Unfold, nn.Upsample)  # modules of PyTorch's whose forward is known, rather than themselves
 MOVES = (move, _moves)  # which leave the batch where it is, or say where they put it
 
 
@@ -219,9 +219,6 @@ MODULES: dict[Any, Handler] = {
     nn.AvgPool2d: _images(modules.avg_pool),
     nn.AdaptiveAvgPool2d: _images(lambda call, m, x: calls.adaptive_avg_pool2d(call, x, m.output_size)),
     nn.AdaptiveMaxPool2d: _images(lambda call, m, x: calls.adaptive_max_pool2d(call, x, m.output_size, m.return_indices)),
-    nn.Upsample: _images(
-        lambda call, m, x: resize.interpolate(call, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor)
-    ),
     nn.PixelShuffle: _images(lambda call, m, x: resize.pixel_shuffle(call, x, m.upscale_factor)),
     nn.ConvTranspose2d: _images(resize.conv_transpose),
     nn.Softmax: _softmax,
