@@ -1,6 +1,6 @@
 """Which networks of torchvision and timm export exactly: ``python benchmarks/zoo.py --rows results/zoo.jsonl --jobs 2``.
 
-Each name in ``zoo.txt`` (one network of every family) is built with random weights and BatchNorm statistics, at its own image size, and
+Each name in ``zoo.txt`` (one network of every family) is built with random weights, scales and statistics, at its own image size, and
 goes through ``apply``, ``export`` and ``verify`` in a process of its own: once as a float network, which shows that the graph computes
 what PyTorch does, and once with a method, which shows that every quantised layer gives the same integers. One row each; ``reason`` holds
 what was refused. Names that the file of rows already holds are left out, so a run can go on. Wants the packages ``torchvision``, ``timm``.
@@ -40,6 +40,10 @@ def build(name: str) -> tuple[nn.Module, int]:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        for p in model.parameters():  # what begins as all 0, all 1 or all 1e-6 would hide a branch, or the whole network
+            if p.numel() > 1 and (p == p.flatten()[0]).all():
+                p.add_(torch.randn_like(p), alpha=0.1)
     return model.eval(), size
 
 
