@@ -6,13 +6,25 @@ from bitfold.bench import peaks
 from bitfold.engine.engine import kernels
 
 
-def test_every_kind_has_a_rate_and_narrow_codes_are_not_slower():
-    found = peaks.measure(repeats=7)
+def test_every_kind_has_a_rate():
+    found = peaks.measure(repeats=1)
     if found is None:
         pytest.skip("no vector instructions")
     assert set(found.gmacs) == set(peaks.KINDS) and min(found.gmacs.values()) > 0
-    assert found.gmacs["popcount"] > found.gmacs["int8_narrow"] > found.gmacs["fma"]  # two orders of magnitude apart, load or not
-    assert found.cache > found.memory > 0
+    assert found.cache > 0 and found.memory > 0
+
+
+def test_the_fastest_round_counts(monkeypatch):
+    """In units of 1e9; memory is read in the first of every six rounds."""
+    if peaks.measure(repeats=1) is None:
+        pytest.skip("no vector instructions")
+    rates = {kind: iter([1e9 * i, 3e9 * i, 2e9 * i] * 3) for i, kind in enumerate(peaks.KINDS, 1)}
+    reads = {"cache": iter([5e9, 7e9, 6e9] * 3), "memory": iter([2e9, 3e9])}
+    monkeypatch.setattr(_core, "peak_rate", lambda kind, steps: next(rates[kind]))
+    monkeypatch.setattr(_core, "read_rate", lambda data: next(reads["cache" if data.size < 1 << 20 else "memory"]))
+    found = peaks.measure(repeats=9)
+    assert found.gmacs == {kind: 3.0 * i for i, kind in enumerate(peaks.KINDS, 1)}
+    assert (found.cache, found.memory) == (7.0, 3.0)
 
 
 def test_every_family_has_a_ceiling():

@@ -95,9 +95,10 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "folded_repeat": (function(lambda x: x[:, 0].repeat(3, 1, 1)), "repeat at '1.repeat': mixes samples"),
     "folded_beside_unfolded": (function(lambda x: x[:, 0] + x[:1].flatten(0, 1)), "batch|samples"),
     "folded_output": (function(lambda x: x.flatten(0, 1)), "samples not in front: '1.flatten' moves them"),
-    "folded_mean": (
-        function(lambda x: x.flatten(0, 1).mean(0, keepdim=True)),
-        "mean at '1.mean': changes the axis into which samples are folded",
+    "folded_mean": (function(lambda x: x.flatten(0, 1).mean(0, keepdim=True)), "mean at '1.mean': reads samples folded into an axis"),
+    "folded_maximum": (
+        function(lambda x: x.flatten(0, 1).amax(0, keepdim=True)),
+        "amax at '1.amax': changes the axis into which samples are folded",
     ),
     "folded_softmax": (function(lambda x: x.flatten(0, 1).softmax(0)), r"softmax at '1.softmax': dim=0.*allowed: an axis of the sample"),
     "transposed_output": (

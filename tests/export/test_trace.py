@@ -57,6 +57,11 @@ def by_shape(x: Tensor) -> Tensor:
     return y.reshape(batch, -1, min(7, height))[:, 1:]
 
 
+def heads_of_rolled_pixels(x: Tensor) -> Tensor:
+    heads = x.roll((1, 2), (2, 3)).flatten(2).unflatten(1, (2, 3))
+    return heads.permute(0, 3, 1, 2).flatten(2) @ heads.flatten(1, 2)
+
+
 STATISTICS = torch.rand(6), torch.rand(6) + 0.5, torch.randn(6), torch.randn(6)
 WEIGHT = torch.randn(4, 3, 3, 3)
 
@@ -94,6 +99,14 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
         "bhid,bhjd->bihj", x.unflatten(1, (2, 3)).flatten(3), x.unflatten(1, (3, 2)).transpose(1, 2).flatten(3)
     ),
     "einsum_by_matrix": lambda x: torch.einsum("bchw,kc->bkhw", x, WEIGHT.reshape(18, 6)),
+    "heads_of_rolled_pixels": heads_of_rolled_pixels,
+    "sum_of_outputs": lambda x: (
+        torch.stack([x, x * 2, x[:, :1] + x]).sum(0) + torch.cat([x[None], (-x).unsqueeze(0)]).mean((0,), keepdim=True)[0]
+    ),
+    "maxima": lambda x: (
+        x.amax(2) * x.amax((2, 3), keepdim=True)[..., 0] + x.flatten(2).amax(-1, keepdim=True) - x.transpose(1, 2).amax(dim=2)
+    ),
+    "maxima_of_all": lambda x: torch.amax(x, (1, 2, 3), keepdim=True).flatten(1),
     "matrix_by_image": lambda x: WEIGHT.reshape(18, 6) @ x,
     "matrix_by_tokens": lambda x: torch.matmul(WEIGHT.reshape(3, 36), x.flatten(2).mT),
     "view_as": lambda x: x.flatten(1).view_as(x) + x.type_as(x).float().to(x.dtype),

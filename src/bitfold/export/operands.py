@@ -206,11 +206,26 @@ def mean(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = F
     if rank > 1 and axes == [rank - 1] and reader.free(x) == rank - 1:
         source = reader.channels(x, rank - 1)
         return whole(Step(ops.Mean, call.path, (source,), (1, *source.shape[1:]), {"over": "channels"}), call.shape)
-    stay = [a for a in range(rank) if a not in axes]
-    index = np.transpose(x.index, [*stay, *axes])
-    kept = View(x.step, index.reshape(-1, *index.shape[len(stay) :]), x.path)
-    source = reader.channels(kept, 0)
+    source = _apart(reader, x, axes)
     return whole(Step(ops.Mean, call.path, (source,), (source.shape[0], 1, 1), {"over": "space"}), call.shape)
+
+
+def amax(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = False) -> View:
+    """Over any axes likewise: one window of pooling."""
+    axes = sorted({x.axis(d) for d in ((dim,) if isinstance(dim, int) else dim or ())})
+    if not axes or axes[0] < 0:
+        raise call.refuse(f"dim={dim} of {x.shape} per sample; allowed: axes of a sample")
+    source = _apart(reader, x, axes)
+    window = {"kernel": source.shape[1:], "stride": source.shape[1:]}
+    return whole(Step(ops.MaxPool, call.path, (source,), (source.shape[0], 1, 1), window), call.shape)
+
+
+def _apart(reader: Reader, x: View, axes: list[int]) -> Step:
+    """An image for what is taken over axes: they are its pixels, all others its channels."""
+    stay = [a for a in range(len(x.shape)) if a not in axes]
+    index = np.transpose(x.index, [*stay, *axes])
+    size = math.prod(index.shape[: len(stay)])
+    return reader.channels(View(x.step, index.reshape(size, *index.shape[len(stay) :]), x.path), 0)
 
 
 def total(reader: Reader, call: Call, x: View, dim: Any = None, keepdim: bool = False, *, dtype: object = None) -> View:

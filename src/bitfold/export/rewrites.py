@@ -14,6 +14,27 @@ def _stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     return torch.cat([t.unsqueeze(dim) for t in tensors], dim=dim)
 
 
+def _cat(tensors: Sequence[Any], dim: int = 0, *, out: None = None) -> Any:
+    """Along the first axis: the samples may be on the second, as behind a ``stack`` of several outputs."""
+    rank = tensors[0].ndim
+    if rank < 2 or dim % rank:
+        return None
+    return torch.cat([t.transpose(0, 1) for t in tensors], dim=1).transpose(0, 1)
+
+
+def _over_first(name: str) -> Callable[..., Any]:
+    """A sum or mean over the first axis likewise."""
+
+    def reduce(x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+        (axis,) = dim if isinstance(dim, tuple | list) and len(dim) == 1 else (dim,)
+        if not isinstance(axis, int) or x.ndim < 2 or axis % x.ndim:
+            return None
+        y = getattr(x.transpose(0, 1), name)(1, keepdim, **kwargs)
+        return y.transpose(0, 1) if keepdim else y
+
+    return reduce
+
+
 def _einsum(equation: str, *operands: Any) -> Any:
     """Of two operands: permuted axes and one ``matmul``. Letters of both that stay are its batch axes, those that go are summed over."""
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
@@ -126,10 +147,12 @@ METHODS: dict[str, Callable[..., Any]] = {
     "view_as": lambda x, other: x.view(other.shape),
     "type_as": lambda x, other: x.to(other.dtype),
     **{"matmul": _matmul, "__matmul__": _matmul, "norm": _norm, "pow": _power, "square": lambda x: x * x},
+    **{name: _over_first(name) for name in ("sum", "mean")},
     **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
 }
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.stack: _stack,
+    **{torch.cat: _cat, torch.concat: _cat, torch.sum: _over_first("sum"), torch.mean: _over_first("mean")},
     torch.einsum: _einsum,
     F.pad: _pad,
     F.unfold: _unfold,

@@ -26,7 +26,15 @@ Handler: TypeAlias = Callable[..., Any]  # (reader, call, [module,] what the use
 
 
 # Handlers that also take views whose samples are folded into their first axis: to them it is one more axis of each sample.
-FOLDED: set[Handler] = {operands.matmul, operands.attention, operands.masked_fill, operands.mean, operands.total, operands.cat}
+FOLDED: set[Handler] = {
+    operands.matmul,
+    operands.attention,
+    operands.masked_fill,
+    operands.mean,
+    operands.amax,
+    operands.total,
+    operands.cat,
+}
 
 
 def _folding(handle: Handler) -> Handler:
@@ -251,7 +259,14 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("clamp", "clamp_", "clip"), pixel(calls.clamp)),
     **{"clamp_min": pixel(calls.clamp_min), "clamp_max": pixel(calls.clamp_max), "prelu": pixel(calls.prelu, 1)},
     **{"add": two(calls.add), "add_": two(calls.add), "sub": two(calls.sub), "mul": two(calls.mul), "mul_": two(calls.mul)},
-    **{"div": two(calls.div), "matmul": operands.matmul, "bmm": operands.matmul, "mean": operands.mean, "sum": operands.total},
+    **{
+        "div": two(calls.div),
+        "matmul": operands.matmul,
+        "bmm": operands.matmul,
+        "mean": operands.mean,
+        "sum": operands.total,
+        "amax": operands.amax,
+    },
     **{"softmax": softmax, "masked_fill": operands.masked_fill},
     **dict.fromkeys(("sigmoid", "sigmoid_"), pixel(calls.unary("sigmoid"))),
     **dict.fromkeys(("tanh", "tanh_"), pixel(calls.unary("tanh"))),

@@ -169,33 +169,48 @@ class Reader:
             return Step(ops.Flatten, path, (source,), view.shape)
         if index.ndim == len(source.shape) and (parts := _separate(index, source.shape)) is not None:
             return _by_axes(source, path, *parts)
-        found = _strides(index.reshape(-1)) if (index >= 0).all() else None
-        if found is None or len(found) > MOST_AXES:
+        found = _loops(index)
+        if found is None:
             return self._gathered(view)
         sizes, strides = zip(*found, strict=True)
         fields = {"shape": view.shape, "sizes": sizes, "strides": strides, "offset": int(index.flat[0])}
         return Step(ops.Rearrange, path, (source,), view.shape, fields)
 
     def _gathered(self, view: View) -> Step:
-        """Pixels in any order, zeros among them, as of shifted windows: a column of all pixels, of which a table picks rows."""
-        source, path, channels = view.step, view.path, view.shape[0]
-        lines = view.index.reshape(channels, -1)
+        """Pixels in any order, zeros among them, as of shifted windows; then perhaps other axes of them, as of heads in such windows."""
+        source, channels = view.step, view.shape[0]
         size = math.prod(source.shape[1:])
+        lines = view.index.reshape(channels, -1)
         starts = size * np.arange(channels)[:, None]
-        if (
-            channels != source.shape[0]
-            or not ((lines == lines[:1] + starts) | ((lines < 0) & (lines[:1] < 0))).all()
-            or lines[0].max() >= size
-        ):
-            raise _refuse(
-                view,
-                f"positions that are no view with {MOST_AXES} strides, nor whole pixels; allowed: permuted, sliced, copied or "
-                "flipped axes, pixels in any order",
-            )
-        column = self.value(View(source, np.arange(channels * size).reshape(channels, size, 1), f"{path}.pixels"))
-        tables = {"rows": lines[0].astype(np.int32), "columns": np.zeros(1, np.int32)}
-        picked = Step(ops.Upsample, path, (column,), (*lines.shape, 1), tables)
-        return self.value(View(picked, np.arange(lines.size).reshape(view.shape), f"{path}.shape"))
+        whole_pixels = channels == source.shape[0] and lines[0].max() < size
+        if whole_pixels and ((lines == lines[:1] + starts) | ((lines < 0) & (lines[:1] < 0))).all():
+            column = View(source, np.arange(starts.size * size).reshape(channels, size, 1), f"{view.path}.pixels")
+            return self._picked(column, lines[0], view.shape)
+        pixels, first, number = np.unique(view.index % size, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # as the pixels come up
+        if (view.index >= 0).all() and not _counts(pixels[order]):
+            place = np.argsort(order)[number].reshape(view.shape)
+            axes = view.index // size * len(pixels) + place
+            if _loops(axes) is not None:
+                column = View(source, np.arange(math.prod(source.shape)).reshape(source.shape[0], size, 1), f"{view.path}.pixels")
+                picked = self._picked(column, pixels[order], (source.shape[0], len(pixels), 1))
+                return self.value(View(picked, axes, f"{view.path}.axes"))
+        rows = np.argsort(lines[0])
+        column = View(source, lines[:, rows][..., None], f"{view.path}.pixels")  # a vector, say, in which pixels lie one behind the other
+        if _loops(column.index) is not None and (lines == lines[:1] + (lines[:, :1] - lines[0, 0])).all():
+            return self._picked(column, np.argsort(rows), view.shape)
+        raise _refuse(
+            view,
+            f"positions that are no view with {MOST_AXES} strides, nor one of whole pixels in another order; allowed: permuted, sliced, "
+            "copied or flipped axes, pixels in any order",
+        )
+
+    def _picked(self, column: View, rows: np.ndarray, shape: tuple[int, ...]) -> Step:
+        """Pixels of a column (channels, pixels, 1) that a table names, in the shape that is wanted."""
+        source, path = self.value(column), column.path.removesuffix(".pixels")
+        tables = {"rows": rows.astype(np.int32), "columns": np.zeros(1, np.int32)}
+        picked = Step(ops.Upsample, path, (source,), (source.shape[0], len(rows), 1), tables)
+        return self.value(View(picked, np.arange(math.prod(shape)).reshape(shape), f"{path}.shape"))
 
 
 def _refuse(view: View, reason: str) -> Exception:
@@ -261,6 +276,12 @@ def _by_space(step: Step, path: str, *read: np.ndarray) -> Step:
         return Step(ops.MaxPool, path, (step,), shape, {"kernel": (1, 1), "stride": (steps[0], steps[1])})
     rows, columns = (line.astype(np.int32) for line in read)
     return Step(ops.Upsample, path, (step,), shape, {"rows": rows, "columns": columns})
+
+
+def _loops(index: np.ndarray) -> list[tuple[int, int]] | None:
+    """``_strides`` of positions of elements alone, if a Rearrange can have as many."""
+    found = _strides(index.reshape(-1)) if (index >= 0).all() else None
+    return found if found is not None and len(found) <= MOST_AXES else None
 
 
 def _strides(flat: np.ndarray) -> list[tuple[int, int]] | None:
