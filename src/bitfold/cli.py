@@ -259,7 +259,8 @@ def reproduce(
     rows: Annotated[str | None, typer.Option("--rows", "--methods", help="Names of rows with commas; default: all.")] = None,
     protocol: Annotated[str, typer.Option(help="A protocol of the study, or full.")] = "full",
     epochs: Annotated[int | None, typer.Option(help="Epochs of every row; default: the protocol's.", min=1)] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds 0 to K - 1 of every row.", metavar="K", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="So many seeds of every row.", metavar="K", min=1)] = 1,
+    first_seed: Annotated[int, typer.Option(help="The first of them, for rows that join others with --from.", min=0)] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value in every row.")] = None,
     parallel: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of each.", min=1)] = 1,
@@ -283,7 +284,7 @@ def reproduce(
     commands, jobs = importlib.import_module("bitfold.commands.reproduce"), importlib.import_module("bitfold.commands.jobs")
     chosen = importlib.import_module("bitfold.commands.benches").names(rows)
     loaded = importlib.import_module("bitfold.training.study").load_study(study)
-    request = commands.Request(loaded, protocol, chosen, epochs, seeds, tuple(set_ or ()), out)
+    request = commands.Request(loaded, protocol, chosen, epochs, seeds, first_seed, tuple(set_ or ()), out)
     if list_rows:
         _print_rows(commands.listing(request), False)
     elif from_:

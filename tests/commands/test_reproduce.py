@@ -62,6 +62,8 @@ def test_teachers_come_first_and_once(tmp_path: Path) -> None:
     names = [job.name for job in request(tmp_path, rows=["taught"], seeds=2).jobs()]
     assert names == ["float-seed0", "taught-seed0", "taught-seed1"]
     assert [job.name for job in request(tmp_path).jobs()] == ["float-seed0", "bireal-seed0", "taught-seed0"]
+    later = [job.name for job in request(tmp_path, rows=["taught"], seeds=2, first_seed=3).jobs()]
+    assert later == ["float-seed0", "taught-seed3", "taught-seed4"]
     ended = done(request(tmp_path, rows=["taught"], seeds=2).jobs(), Stand(parallel=3))
     assert ended[0].name == "float-seed0" and {job.state for job in ended} == {"done"}
 

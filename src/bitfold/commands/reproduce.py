@@ -27,13 +27,15 @@ RESULTS, MARKDOWN, PAGE = "results.jsonl", "table.md", "table.html"
 
 @dataclass(frozen=True)
 class Request:
-    """What to run of a study. ``epochs`` None: as the protocol says. ``changes``: further --set for every row."""
+    """What to run of a study. ``epochs`` None: as the protocol says. ``seeds``: so many, from ``first_seed`` on. ``changes``: further --set
+    for every row."""
 
     study: Study
     protocol: str = FULL
     rows: Sequence[str] | None = None
     epochs: int | None = None
     seeds: int = 1
+    first_seed: int = 0
     changes: tuple[str, ...] = ()
     out: Path | None = None
 
@@ -55,7 +57,7 @@ class Request:
         chosen = self.study.find(self.rows)
         teachers = self.study.find([row.follows for row in chosen if row.follows is not None])
         made = {(row.name, 0): self._job(row, 0, None) for row in teachers}
-        for seed in range(self.seeds):
+        for seed in range(self.first_seed, self.first_seed + self.seeds):
             for row in chosen:
                 teacher = made[row.follows, 0] if row.follows is not None else None
                 made.setdefault((row.name, seed), self._job(row, seed, teacher))
