@@ -1,12 +1,10 @@
 """Converters of what makes images larger: interpolation, PixelShuffle and transposed convolutions; and what moves behind it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitfold.export.calls import pair
@@ -204,6 +202,3 @@ def _live(steps: list[Step], outputs: list[Step]) -> list[Step]:
         if step in needed:
             needed.update(step.inputs)
     return [step for step in steps if step in needed or step.op not in (ops.Upsample, ops.DepthToSpace)]
-
-
-FUNCTIONS: dict[Any, Callable[..., Any]] = {F.interpolate: interpolate, F.pixel_shuffle: pixel_shuffle}
