@@ -107,6 +107,9 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
         x.amax(2) * x.amax((2, 3), keepdim=True)[..., 0] + x.flatten(2).amax(-1, keepdim=True) - x.transpose(1, 2).amax(dim=2)
     ),
     "maxima_of_all": lambda x: torch.amax(x, (1, 2, 3), keepdim=True).flatten(1),
+    "folded_parts": lambda x: torch.cat(torch.cat(x.reshape(len(x) * 2, 3, 6, 6).split(2, dim=2), dim=3).chunk(3, dim=1), -1).view(
+        -1, 2, 36 * 3
+    ),
     "matrix_by_image": lambda x: WEIGHT.reshape(18, 6) @ x,
     "matrix_by_tokens": lambda x: torch.matmul(WEIGHT.reshape(3, 36), x.flatten(2).mT),
     "view_as": lambda x: x.flatten(1).view_as(x) + x.type_as(x).float().to(x.dtype),

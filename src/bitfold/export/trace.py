@@ -178,7 +178,7 @@ class _Converter(fx.Interpreter):
         kwargs = fx.node.map_arg(n.kwargs, self._operand)
         several = isinstance(result, tuple | list)
         call = Call(path, name, () if several else tuple(result.shape[1:]), self._rerun(n), several)
-        read = [self._views[a] for a in n.all_input_nodes if a in self._views]
+        read = [view for a in n.all_input_nodes for view in self._parts.get(a, (self._views[a],) if a in self._views else ())]
         folded = handle not in tables.MOVES and any(view.folded for view in read)
         if folded:
             call = self._unfolded(call, handle, read, result)
