@@ -55,6 +55,24 @@ def branch(x: Tensor) -> Tensor:
     return x if x.sum() > 0 else -x
 
 
+def into_zeros(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, 1:] = x[:, :-1]
+    return x + y
+
+
+def set_item(x: Tensor, key: Any, value: Any) -> Tensor:
+    x[key] = value
+    return x
+
+
+def viewed_before(x: Tensor) -> Tensor:
+    y = x * 2
+    half = y[:, 1:]
+    y[:, :2] = x[:, 1:]
+    return y[:, 1:] + half
+
+
 def function(f: Callable[[Tensor], Any]) -> nn.Module:
     return nn.Sequential(nn.ReLU(), Lambda(lambda self, x: f(x)))
 
@@ -95,6 +113,11 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "folded_repeat": (function(lambda x: x[:, 0].repeat(3, 1, 1)), "repeat at '1.repeat': mixes samples"),
     "folded_beside_unfolded": (function(lambda x: x[:, 0] + x[:1].flatten(0, 1)), "batch|samples"),
     "folded_output": (function(lambda x: x.flatten(0, 1)), "samples not in front: '1.flatten' moves them"),
+    "item_of_a_constant": (function(into_zeros), "setitem at '1.*' writes data into a constant"),
+    "items_that_overlap": (function(lambda x: set_item(y := x * 2, (slice(None), slice(1, None)), y[:, :-1])), "that they overlap"),
+    "item_by_mask": (function(lambda x: set_item(x * 2, torch.ones(6) > 0, 1.0)), "an assignment to the items"),
+    "item_of_every_second": (function(lambda x: set_item(x * 2, (slice(None), slice(None, None, 2)), 1.0)), "slices without a step"),
+    "item_of_what_is_viewed": (function(viewed_before), "changes a tensor in place that is read elsewhere"),
     "folded_mean": (function(lambda x: x.flatten(0, 1).mean(0, keepdim=True)), "mean at '1.mean': reads samples folded into an axis"),
     "folded_maximum": (
         function(lambda x: x.flatten(0, 1).amax(0, keepdim=True)),

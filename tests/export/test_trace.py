@@ -62,6 +62,15 @@ def heads_of_rolled_pixels(x: Tensor) -> Tensor:
     return heads.permute(0, 3, 1, 2).flatten(2) @ heads.flatten(1, 2)
 
 
+def assigned(x: Tensor) -> Tensor:
+    y = x * 2
+    y[:, 1:5, ..., -1] = y[:, 2:, :, 0]
+    y[:, 0, 2:] += x[:, 5, 2:]
+    y[..., 3, 1] = 0.5
+    y[:, 5] = WEIGHT.reshape(2, 6, 9)[0, :, :6]
+    return y
+
+
 STATISTICS = torch.rand(6), torch.rand(6) + 0.5, torch.randn(6), torch.randn(6)
 WEIGHT = torch.randn(4, 3, 3, 3)
 
@@ -110,6 +119,7 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "folded_parts": lambda x: torch.cat(torch.cat(x.reshape(len(x) * 2, 3, 6, 6).split(2, dim=2), dim=3).chunk(3, dim=1), -1).view(
         -1, 2, 36 * 3
     ),
+    "assigned": assigned,
     "matrix_by_image": lambda x: WEIGHT.reshape(18, 6) @ x,
     "matrix_by_tokens": lambda x: torch.matmul(WEIGHT.reshape(3, 36), x.flatten(2).mT),
     "view_as": lambda x: x.flatten(1).view_as(x) + x.type_as(x).float().to(x.dtype),

@@ -178,6 +178,13 @@ def cat(reader: Reader, call: Call, tensors: Sequence[Any], dim: int = 0) -> Vie
     return channels_last(Step(ops.Concat, call.path, tuple(steps), shape), axis, call.shape)
 
 
+def copied(reader: Reader, call: Call, x: View, source: Any, non_blocking: bool = False) -> View:
+    """``x.copy_(source)``: later readers of ``x`` see the source."""
+    if not isinstance(source, View) or source.shape != call.shape:
+        raise call.refuse("fills a tensor with constants, or with fewer elements; allowed: data of the tensor's own shape")
+    return source
+
+
 def _constant(reader: Reader, call: Call, array: np.ndarray, data: View) -> View:
     """A constant as a value: the IR makes values of data only, so one of the data's numbers is made 0, copied, and added to."""
     size, path = array.size, f"{call.path}.constant"

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bitfold.errors import ExportError
+
 
 def _stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     return torch.cat([t.unsqueeze(dim) for t in tensors], dim=dim)
@@ -139,6 +141,34 @@ def _interpolate(
         matrices.append(made.reshape(n, m) if axis or axes == 1 else made.reshape(m, n).T)
     x = x @ matrices[-1]
     return matrices[0].T @ x if axes == 2 else x
+
+
+def assigned(x: Any, key: Any, value: Any) -> Any:
+    """``x`` after ``x[key] = value``: its parts and the value, put together along one axis after the other."""
+    key = key if isinstance(key, tuple) else (key,)
+    if Ellipsis in key:
+        at = key.index(Ellipsis)
+        key = (*key[:at], *(slice(None),) * (x.ndim - len(key) + 1), *key[at + 1 :])
+    if not all(isinstance(k, int) or (isinstance(k, slice) and k.step in (None, 1)) for k in key):
+        raise ExportError(f"export: an assignment to the items {key} of a tensor; allowed: numbers and slices without a step")
+    key = (*key, *(slice(None),) * (x.ndim - len(key)))
+    ranges = [(k % n, k % n + 1) if isinstance(k, int) else k.indices(n)[:2] for k, n in zip(key, x.shape, strict=True)]
+    shape = x.now[key].shape
+    value = value if hasattr(value, "expand") else torch.tensor(float(value))
+    value = value if value.shape == shape else value.expand(shape)
+    for axis in [i for i, k in enumerate(key) if isinstance(k, int)]:
+        value = value.unsqueeze(axis)
+
+    def put(part: Any, axis: int) -> Any:
+        if axis == x.ndim:
+            return value
+        (start, stop), size = ranges[axis], x.shape[axis]
+        middle = put(part.narrow(axis, start, stop - start), axis + 1) if (start, stop) != (0, size) else put(part, axis + 1)
+        before = [part.narrow(axis, 0, start)] if start else []
+        after = [part.narrow(axis, stop, size - stop)] if stop < size else []
+        return torch.cat([*before, middle, *after], axis) if before or after else middle
+
+    return put(x, 0)
 
 
 METHODS: dict[str, Callable[..., Any]] = {

@@ -275,6 +275,7 @@ _NAMED: dict[str, Handler] = {
 }
 METHODS: dict[Any, Handler] = {
     **_NAMED,
+    "copy_": operands.copied,
     **dict.fromkeys(("view", "contiguous", "detach", "clone", "expand", "repeat", "to", "float", "unfold"), move),
 }
 FUNCTIONS: dict[Any, Handler] = {

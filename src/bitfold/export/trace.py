@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from bitfold.errors import ExportError
 from bitfold.export import rewrites, tables
@@ -45,6 +46,14 @@ class _Value(fx.Proxy):
 
     def __len__(self) -> int:
         return len(self.now)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        made, before = rewrites.assigned(self, key, value), self.now.clone()
+        self.now[key] = value.now if isinstance(value, _Value) else value
+        if not torch.equal(self.now, made.now):
+            raise ExportError(f"export: the items {key} of a tensor are assigned from items that they overlap; clone those first")
+        self.now.copy_(before)
+        self.copy_(made)
 
     def __iter__(self) -> Iterator[Any]:
         return (operator.getitem(self, i) for i in range(len(self)))
@@ -85,7 +94,14 @@ class _Tracer(fx.Tracer):
         return made.now  # type: ignore[attr-defined]
 
     def _run(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
-        args, kwargs = fx.node.map_aggregate((args, kwargs), lambda a: a.now if isinstance(a, _Value) else a)  # type: ignore[misc]
+        constants = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+        versions = [c._version for c in constants]
+        now = self._call(n, *fx.node.map_aggregate((args, kwargs), lambda a: a.now if isinstance(a, _Value) else a))  # type: ignore[misc]
+        if [c._version for c in constants] != versions:
+            raise ExportError(f"export: {n.name} at {_path(n)!r} writes data into a constant; allowed: torch.cat, or F.pad for zeros")
+        return now
+
+    def _call(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
         self._running = True
         try:
             match n.op:
