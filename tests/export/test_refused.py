@@ -73,6 +73,22 @@ def viewed_before(x: Tensor) -> Tensor:
     return y[:, 1:] + half
 
 
+ELEMENTS: list[Callable[[Tensor], Any]] = [
+    lambda x: x * x[0, 0, 0, 0].item(),
+    lambda x: x * x.flatten().tolist()[0],
+    lambda x: x * torch.from_numpy(x.detach().numpy()),
+    lambda x: x * 2 if torch.equal(x, x.abs()) else x,
+    lambda x: x * 2 if torch.allclose(x, -x) else x,
+    lambda x: x * torch.nonzero(x > 0).shape[0],
+    lambda x: x * len(torch.nonzero(x > 0)),
+    lambda x: x * torch.nonzero(x > 0).size(0),
+    lambda x: x * torch.unique(x).numel(),
+    lambda x: x * (x[x > 0] * 2).shape[0],
+    lambda x: x * float(x.mean((1, 2, 3)).sum(0)),
+    lambda x: x[:, int(x[0, 0, 0, 0])],
+]
+
+
 def function(f: Callable[[Tensor], Any]) -> nn.Module:
     return nn.Sequential(nn.ReLU(), Lambda(lambda self, x: f(x)))
 
@@ -113,6 +129,8 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "folded_repeat": (function(lambda x: x[:, 0].repeat(3, 1, 1)), "repeat at '1.repeat': mixes samples"),
     "folded_beside_unfolded": (function(lambda x: x[:, 0] + x[:1].flatten(0, 1)), "batch|samples"),
     "folded_output": (function(lambda x: x.flatten(0, 1)), "samples not in front: '1.flatten' moves them"),
+    "antialias_of_one_column": (function(lambda x: F.interpolate(x[..., :1], (9, 1), mode="bicubic", antialias=True)), "antialias=True"),
+    **{f"element_{i}": (function(f), "may depend on elements of the input") for i, f in enumerate(ELEMENTS)},
     "item_of_a_constant": (function(into_zeros), "setitem at '1.*' writes data into a constant"),
     "items_that_overlap": (function(lambda x: set_item(y := x * 2, (slice(None), slice(1, None)), y[:, :-1])), "that they overlap"),
     "item_by_mask": (function(lambda x: set_item(x * 2, torch.ones(6) > 0, 1.0)), "an assignment to the items"),

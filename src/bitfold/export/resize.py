@@ -31,7 +31,8 @@ def interpolate(
     """Tables of the rows and columns that are read, checked against what PyTorch makes of an image of its own positions."""
     if len(x.shape) != 3 or mode not in (*NEAREST, BILINEAR) or antialias:
         raise call.refuse(
-            f"mode={mode!r}, antialias={antialias} of {x.shape}; allowed: nearest, nearest-exact and bilinear of images, no antialias"
+            f"mode={mode!r}, antialias={antialias} of {x.shape}; allowed: images and lines, whose axes PyTorch interpolates one "
+            "by one (its antialias goes wrong where one is a pixel wide)"
         )
     positions = [_positions_of_torch(call, x, axis) for axis in (1, 2)]
     if mode in NEAREST:

@@ -70,10 +70,12 @@ def _einsum(equation: str, *operands: Any) -> Any:
     return y.permute([made.index(c) for c in out])
 
 
-def _filled(name: str) -> Callable[..., Tensor]:
+def _filled(name: str) -> Callable[..., Tensor | None]:
     """A method or function that reads no more than a tensor's shape and type: a constant."""
 
-    def make(x: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def make(x: Any, *args: Any, **kwargs: Any) -> Tensor | None:
+        if x.strange:
+            return None
         function = getattr(x.now, name, None) or (lambda *a, **k: getattr(torch, name)(x.now, *a, **k))
         return function(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -139,8 +141,12 @@ def _interpolate(
         eye = torch.eye(n, device=x.now.device).view(*(1,) * axes, n, n)
         made = resized(eye, *(wanted, None) if size is not None else (None, wanted))
         matrices.append(made.reshape(n, m) if axis or axes == 1 else made.reshape(m, n).T)
-    x = x @ matrices[-1]
-    return matrices[0].T @ x if axes == 2 else x
+    y = x.now @ matrices[-1]
+    y = matrices[0].T @ y if axes == 2 else y
+    if not torch.allclose(y, resized(x.now, size, scale_factor), rtol=0, atol=1e-5 * float(1 + x.now.abs().max())):
+        return None  # PyTorch's antialias goes wrong where an image is one pixel wide
+    y = x @ matrices[-1]
+    return matrices[0].T @ y if axes == 2 else y
 
 
 def assigned(x: Any, key: Any, value: Any) -> Any:

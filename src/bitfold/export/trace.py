@@ -25,27 +25,42 @@ from bitfold.export.steps import Call, Step
 from bitfold.export.tables import BATCH, Handler
 from bitfold.export.views import Reader, View, whole
 
+# What a forward may ask of a tensor and compute with: none of it depends on the tensor's elements.
+_ASKED = {
+    *("size", "dim", "ndimension", "numel", "nelement", "element_size", "stride", "storage_offset", "is_contiguous", "is_same_size"),
+    *("type", "is_floating_point", "is_complex", "get_device", "getattr", "getitem", "_assert"),
+}
+_ELEMENTS = "may depend on elements of the input; allowed: sizes and types of what supported functions give"
 _CHANGES = "changes a tensor in place that is read elsewhere as well; write it without changing its operand"
 
 
 class _Value(fx.Proxy):
     """A tensor, or several, while a forward runs: calls on it are recorded, and ``now`` is what they give for the example.
 
-    Whatever is no tensor (shapes, types, lengths) is answered as it is, so that a forward may compute and branch with it.
+    Whatever is no tensor (shapes, types, lengths) is answered as it is, so that a forward may compute and branch with it. ``strange``: the
+    shape may depend on elements of the input, for a function that no table knows had a part in it.
     """
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
         self.now: Any = None
+        self.strange = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.now, name)
         if _is_data(found):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        if self.strange and not callable(found):
+            raise ExportError(f"export: {name} of what {_function_name(self.node)} at {_path(self.node)!r} gives {_ELEMENTS}")
         return super().__getattr__(name) if callable(found) else found
 
     def __len__(self) -> int:
-        return len(self.now)
+        return int(self.shape[0]) if isinstance(self.now, Tensor) else len(self.now)
+
+    def __float__(self) -> float:
+        raise ExportError(f"export: a number made of what {_function_name(self.node)} at {_path(self.node)!r} gives {_ELEMENTS}")
+
+    __int__ = __float__
 
     def __setitem__(self, key: Any, value: Any) -> None:
         made, before = rewrites.assigned(self, key, value), self.now.clone()
@@ -87,11 +102,18 @@ class _Tracer(fx.Tracer):
         if target in table and (written := table[target](*args, **kwargs)) is not None:
             return written
         made = super().create_proxy(kind, target, args, kwargs, *more, **named)
-        made.now = self._run(made.node, args, kwargs)  # type: ignore[attr-defined]
-        if kind in ("placeholder", "get_attr", "output") or _is_data(made.now):  # type: ignore[attr-defined]
+        assert isinstance(made, _Value)
+        made.now = self._run(made.node, args, kwargs)
+        read = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, _Value)]
+        strange = any(a.strange for a in read)
+        if kind not in ("call_function", "call_method") or _is_data(made.now):
+            known = {"call_function": tables.FUNCTIONS, "call_method": tables.METHODS}.get(kind)
+            made.strange = strange or (known is not None and target not in known)
             return made
+        if strange or (_function_name(made.node) not in _ASKED and any(_is_data(a.now) for a in read)):
+            raise ExportError(f"export: {_function_name(made.node)} at {_path(made.node)!r} gives Python a value that {_ELEMENTS}")
         self.graph.erase_node(made.node)
-        return made.now  # type: ignore[attr-defined]
+        return made.now
 
     def _run(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
         constants = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
