@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def main() -> None:
         print(json.dumps(check(arguments.one, arguments.method)))
         return
     stamp = rows.stamp()
+    stamp["versions"] |= {package: metadata.version(package) for package in ("torchvision", "timm")}
     held = {(r.subject, r.contestant) for r in rows.read(arguments.rows)} if arguments.rows.exists() else set()
     names = arguments.names.read_text(encoding="utf-8").split()
     work = [(n, m) for n in names for m in ("float", arguments.method) if (n, f"bitfold {m}") not in held]
