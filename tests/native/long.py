@@ -7,6 +7,8 @@ NUMPY_EVERY of scalar C is compared with NumPy as well, at least one of every sh
 epilogue and data of their own. No integer may differ and floats are equal bit for bit. Most cases are small (LIGHT products; one in
 ANY_SIZE of the larger ones that are drawn is kept), so that one takes a millisecond or two. Batches of BATCH cases run in --jobs processes,
 and each has its own seed; a difference names the command that brings it back in a few seconds.
+
+``--far COMMAND``: the kernels of the core that COMMAND starts (``tests.native.far`` under an emulator) against scalar C of this machine.
 """
 
 import argparse
@@ -15,16 +17,26 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
-from tests.native.test_conv_kernels import KERNELS, SCALAR, check_against_scalar
+from tests.native.far import FarCore
+from tests.native.test_conv_kernels import SCALAR, check_against_scalar
+
+from bitfold import _core
 
 BATCH, ANY_SIZE = 500, 50
 EACH = NUMPY_EVERY = 4
 LIGHT = 20_000  # products
 
-Job = tuple[str, str, int, int, int]  # family, isa, first case, last case, seed
+Job = tuple[str, str, str, int, int, int]  # family, isa, command of a far core, first case, last case, seed
+
+
+@cache
+def core(far: str) -> Any:
+    """The core of this process, or the far one of this process."""
+    return FarCore(far) if far else _core
 
 
 def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
@@ -35,19 +47,20 @@ def sizes(rng: np.random.Generator, shape: list[int]) -> bool:
 
 def batch(job: Job) -> tuple[str, int, str | None]:
     """(family, cases run, the difference or None) of the cases [first, last) of a family."""
-    family, isa, first, last, seed = job
+    family, isa, far, first, last, seed = job
     rng = np.random.default_rng([seed, first])
     try:
-        check_against_scalar(rng, kernels(family, isa), family, last - first, partial(sizes, rng), EACH, NUMPY_EVERY)
+        check_against_scalar(rng, kernels(family, isa, far), family, last - first, partial(sizes, rng), EACH, NUMPY_EVERY, core(far))
     except AssertionError as difference:
-        again = f"python -m tests.native.long --family {family} --isa '{isa}' --seed {seed} --first {first} --cases {last}"
+        again = f"python -m tests.native.long --family {family} --isa '{isa}' --far '{far}' --seed {seed} --first {first} --cases {last}"
         return family, last - first, f"{family}: a difference, again with: {again}\n{difference}"
     return family, last - first, None
 
 
-def kernels(family: str, isa: str) -> list[str]:
-    """The scalar kernel first; ``isa``: of the others only those of one instruction set, if it is not empty."""
-    return [SCALAR[family], *(name for name, f in KERNELS if f == family and name != SCALAR[family] and name.endswith(isa))]
+def kernels(family: str, isa: str, far: str) -> list[str]:
+    """The scalar kernel first, unless it would travel too; ``isa``: of the others only those of one instruction set, if it is not empty."""
+    names = [name for name, f, _, available in core(far).kernels() if f == family and available and name.endswith(isa)]
+    return [SCALAR[family]] * (not far) + [name for name in names if name != SCALAR[family]]
 
 
 def results(jobs: list[Job], processes: int) -> Iterator[tuple[str, int, str | None]]:
@@ -58,9 +71,9 @@ def results(jobs: list[Job], processes: int) -> Iterator[tuple[str, int, str | N
         yield from pool.imap_unordered(batch, jobs)
 
 
-def run(families: list[str], isa: str, first: int, cases: int, seed: int, processes: int) -> int:
+def run(families: list[str], isa: str, far: str, first: int, cases: int, seed: int, processes: int) -> int:
     """Differences found in the cases [first, cases) of every kernel of the families."""
-    jobs = [(family, isa, at, min(at + BATCH, cases), seed) for family in families for at in range(first, cases, BATCH)]
+    jobs = [(family, isa, far, at, min(at + BATCH, cases), seed) for family in families for at in range(first, cases, BATCH)]
     start, done, failed = time.monotonic(), Counter[str](), 0
     for family, count, difference in results(jobs, processes):
         done[family] += count
@@ -72,7 +85,8 @@ def run(families: list[str], isa: str, first: int, cases: int, seed: int, proces
     minutes = (time.monotonic() - start) / 60
     for family in families:
         print(
-            f"{family}: {done[family]:,} cases of each of {', '.join(kernels(family, isa))}; one in {NUMPY_EVERY} against NumPy", flush=True
+            f"{family}: {done[family]:,} cases of each of {', '.join(kernels(family, isa, far))}; one in {NUMPY_EVERY} against NumPy",
+            flush=True,
         )
     print(f"seed {seed}, {minutes:.1f} minutes, {processes} processes: {failed} batches with differences", flush=True)
     return failed
@@ -86,13 +100,14 @@ def main() -> None:
     parser.add_argument(
         "--isa", choices=["", "avx2", "avx512", "neon"], default="", help="kernels of one instruction set only, and scalar C"
     )
+    parser.add_argument("--far", default="", metavar="COMMAND", help="starts the core whose kernels are run; default: this one")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}, {options.cases:,} cases of every kernel", flush=True)
     families = [options.family] if options.family else sorted(SCALAR)
-    raise SystemExit(1 if run(families, options.isa, options.first, options.cases, seed, options.jobs) else 0)
+    raise SystemExit(1 if run(families, options.isa, options.far, options.first, options.cases, seed, options.jobs) else 0)
 
 
 if __name__ == "__main__":

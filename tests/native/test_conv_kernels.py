@@ -4,6 +4,7 @@ import platform
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,13 +42,14 @@ def check_against_scalar(
     wanted: Callable[[list[int]], bool] = any_size,
     each: int = 1,
     numpy_every: int = 0,
+    there: Any = core,
 ) -> None:
-    """Random cases of ``wanted`` shapes, ``each`` of a shape, until each of the kernels has run ``count``; a case is run by all kernels
-    that serve it. One case in ``numpy_every`` of scalar C is compared with NumPy too (0: none)."""
+    """Random cases of ``wanted`` shapes, ``each`` of a shape, until each of the kernels ``there`` (this core, or one far away) has run
+    ``count``; a case is run by all kernels that serve it. One case in ``numpy_every`` of scalar C is compared with NumPy too (0: none)."""
     done, cases = dict.fromkeys(kernels, 0), 0
     while waiting := [name for name in kernels if done[name] < count]:
-        shape = random_shape(rng, family, 130, lambda s, w=waiting: wanted(s) and any(core.conv_refusal(name, s) is None for name in w))
-        serving = [name for name in kernels if core.conv_refusal(name, shape) is None]
+        shape = random_shape(rng, family, 130, lambda s, w=waiting: wanted(s) and any(there.conv_refusal(name, s) is None for name in w))
+        serving = [name for name in kernels if there.conv_refusal(name, shape) is None]
         for _ in range(each):
             case = case_of(rng, family, shape)
             want = case.run(core, SCALAR[family])
@@ -58,7 +60,7 @@ def check_against_scalar(
                 done[kernel] += 1
                 if kernel != SCALAR[family]:
                     parts = (int(v) for v in rng.integers(1, 4, 2))
-                    compare(case, want, case.run(core, kernel, *parts), f"case {done[kernel]} of {kernel}")
+                    compare(case, want, case.run(there, kernel, *parts), f"case {done[kernel]} of {kernel}")
 
 
 def compare(case: Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray], name: str) -> None:
