@@ -102,8 +102,9 @@ static inline void take_away_columns(const bf_conv_args* args, const Spot& at, v
 /* A product of two encodings: how a tile is summed, from the weights of its first block on, and finished. Most read a tile's activations
  * where they lie. */
 struct Direct {
+  static constexpr int kMostBlocks = kBlocks;                                                  // of a tile
   static int64_t weight_bytes(int32_t channels) { return ((int64_t)channels + 31) / 32 * 4; }  // of a tap, plane and output channel
-  static int32_t most_blocks(const bf_conv_args*) { return kBlocks; }                          // of a tile
+  static int32_t most_blocks(const bf_conv_args*) { return kBlocks; }                          // of a tile of this call
   static int32_t most_pixels(const bf_conv_args*, int32_t) { return kPixels; }                 // of a tile of so many blocks
   void begin_row(const bf_conv_args*, const Tile&) {}                                          // before the tiles of an output row
 };
@@ -185,7 +186,7 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
         t.column = x * s->stride_w - s->pad_w;
         t.inside = x >= inside.begin && x + count <= inside.end;
         t.contiguous = t.inside && contiguous;
-        vi d[kBlocks][kPixels];
+        vi d[Product::kMostBlocks][kPixels];
         product.sum(args, t, weights, count, blocks, d);
         for (int32_t k = 0; k < blocks; ++k) {
           Product::finish(args, Spot{rows, inside, y, x, count, b + k, group}, d[k]);

@@ -56,6 +56,8 @@ BF_INLINE vi vi_sub(vi a, vi b) { return vi{_mm256_sub_epi32(a.lo, b.lo), _mm256
 BF_INLINE vi vi_mul(vi a, vi b) { return vi{_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
 /* lane l: the int16 products of pair l of a and of b, added */
 BF_INLINE vi vi_dot_pairs(vi a, vi b) { return vi{_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)}; }
+/* acc + a . b: lane l adds the int16 products of pair l of a and of b */
+BF_INLINE vi vi_add_pairs(vi acc, vi a, vi b) { return vi_add(acc, vi_dot_pairs(a, b)); }
 BF_INLINE vi vi_abs(vi a) { return vi{_mm256_abs_epi32(a.lo), _mm256_abs_epi32(a.hi)}; }
 /* n + 1 where a >= b, else n */
 BF_INLINE vi vi_count_ge(vi n, vi a, vi b) {

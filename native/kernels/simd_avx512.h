@@ -43,7 +43,7 @@ BF_INLINE vi vi_set1(int32_t a) { return _mm512_set1_epi32(a); }
 BF_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 BF_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 BF_INLINE vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
-BF_INLINE vi vi_dot_pairs(vi a, vi b) { return _mm512_madd_epi16(a, b); }
+BF_INLINE vi vi_add_pairs(vi acc, vi a, vi b) { return _mm512_dpwssd_epi32(acc, a, b); }
 BF_INLINE vi vi_abs(vi a) { return _mm512_abs_epi32(a); }
 BF_INLINE vi vi_count_ge(vi n, vi a, vi b) { return _mm512_mask_add_epi32(n, _mm512_cmpge_epi32_mask(a, b), n, _mm512_set1_epi32(1)); }
 BF_INLINE vi vi_count_vf_ge(vi n, vf a, vf b) {

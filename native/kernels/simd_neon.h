@@ -138,6 +138,7 @@ BF_INLINE vi vi_dot_pairs(vi a, vi b) {
   return BF_FOUR(vi, BF_Q);
 #undef BF_Q
 }
+BF_INLINE vi vi_add_pairs(vi acc, vi a, vi b) { return vi_add(acc, vi_dot_pairs(a, b)); }
 BF_INLINE vi vi_hold(vi a) { return a; }
 BF_INLINE vf vf_hold(vf a) { return a; }
 BF_INLINE vf vi_to_vf(vi a) {

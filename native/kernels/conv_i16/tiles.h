@@ -1,7 +1,7 @@
-/* The body of the int16 kernels, included by ISA files after simd_*.h; kPixels is the ISA's register tile.
+/* The body of the int16 kernels, included by ISA files after simd_*.h; kPixels and kBlocks are the ISA's register tile.
  *
- * One tile is P output pixels of a row x 16 channels. A step takes a pair of input channels: the pair of activations, broadcast, against 16
- * pairs of weights gives 16 sums of two products. A tap outside the image reads zeros.
+ * One tile is P output pixels of a row x B blocks of 16 channels. A step takes a pair of input channels: the pair of activations, broadcast,
+ * against 16 pairs of weights of each block gives 16 sums of two products. A tap outside the image reads zeros.
  */
 #ifndef BITFOLD_KERNELS_CONV_I16_TILES_H_
 #define BITFOLD_KERNELS_CONV_I16_TILES_H_
@@ -15,8 +15,8 @@ static const int16_t kZeroCodes[16384] = {};  // stands for the codes of a tap o
 
 struct CodeTile {
   const int16_t* origin;   // the group's first channel of input row `first tap row`, column 0
-  const int16_t* weights;  // of the block, tap (first tap row, 0)
-  int64_t row_step, column_step;               // elements: tap row to tap row, input column to input column
+  const int16_t* weights;  // of the first block, tap (first tap row, 0)
+  int64_t row_step, column_step, block_step;   // elements: tap row to tap row, input column to input column, weights of a block
   int32_t rows, kernel_w, pairs;
   int32_t column, stride, dilation, in_w;      // input column of pixel 0 at tap column 0; pixel to pixel; tap to tap
 };
@@ -27,11 +27,13 @@ BF_INLINE vi broadcast_pair(const int16_t* p) {
   return vi_set1(pair);
 }
 
-template <int P>
-static inline void dot_tile(const CodeTile& t, vi* d) {
-  vi acc[P];
+template <int P, int B>
+static inline void dot_tile(const CodeTile& t, vi (*d)[kPixels]) {
+  vi acc[P][B];
   BF_UNROLL
-  for (int p = 0; p < P; ++p) acc[p] = vi_set1(0);
+  for (int p = 0; p < P; ++p)
+    BF_UNROLL
+    for (int b = 0; b < B; ++b) acc[p][b] = vi_set1(0);
   const int16_t* w = t.weights;
   for (int32_t i = 0; i < t.rows; ++i)
     for (int32_t j = 0; j < t.kernel_w; ++j) {
@@ -42,24 +44,31 @@ static inline void dot_tile(const CodeTile& t, vi* d) {
         px[p] = (uint32_t)ix < (uint32_t)t.in_w ? t.origin + i * t.row_step + ix * t.column_step : kZeroCodes;
       }
       for (int64_t c = 0; c < t.pairs; ++c, w += 32) {
-        const vi weight = vi_load((const int32_t*)w);
+        vi weight[B];
         BF_UNROLL
-        for (int p = 0; p < P; ++p) acc[p] = vi_add(acc[p], vi_dot_pairs(broadcast_pair(px[p] + 2 * c), weight));
+        for (int b = 0; b < B; ++b) weight[b] = vi_load((const int32_t*)(w + b * t.block_step));
+        BF_UNROLL
+        for (int p = 0; p < P; ++p)
+          BF_UNROLL
+          for (int b = 0; b < B; ++b) acc[p][b] = vi_add_pairs(acc[p][b], broadcast_pair(px[p] + 2 * c), weight[b]);
       }
     }
   BF_UNROLL
-  for (int p = 0; p < P; ++p) d[p] = acc[p];
+  for (int p = 0; p < P; ++p)
+    BF_UNROLL
+    for (int b = 0; b < B; ++b) d[b][p] = acc[p][b];
 }
 
-static void dot_pixels(int32_t pixels, const CodeTile& t, vi* d) {
+template <int B>
+static void dot_pixels(int32_t pixels, const CodeTile& t, vi (*d)[kPixels]) {
   switch (pixels) {
-    case 1: return dot_tile<1>(t, d);
-    case 2: return dot_tile<2>(t, d);
-    case 3: return dot_tile<3>(t, d);
-    case 4: return dot_tile<4>(t, d);
-    case 5: return dot_tile<5>(t, d);
-    case 6: return dot_tile<6>(t, d);
-    default: return dot_tile<kPixels>(t, d);
+    case 1: return dot_tile<1, B>(t, d);
+    case 2: return dot_tile<2, B>(t, d);
+    case 3: return dot_tile<3, B>(t, d);
+    case 4: return dot_tile<4, B>(t, d);
+    case 5: return dot_tile<5, B>(t, d);
+    case 6: return dot_tile<6, B>(t, d);
+    default: return dot_tile<kPixels, B>(t, d);
   }
 }
 
@@ -72,24 +81,29 @@ static inline void conv_i16_blocks(const bf_conv_args* args, int32_t y0, int32_t
   t.row_step = s->dilation_h * s->in_w * s->in_stride;
   t.kernel_w = s->kernel_w;
   t.pairs = (channels + 1) / 2;
+  t.block_step = (int64_t)s->kernel_h * s->kernel_w * t.pairs * 32;
   t.stride = s->stride_w;
   t.dilation = s->dilation_w;
   t.in_w = s->in_w;
-  for (int32_t b = b0; b < b1; ++b)
+  for (int32_t b = b0, blocks; b < b1; b += blocks) {
+    const int32_t group = b / group_blocks, group_end = (group + 1) * group_blocks;
+    blocks = (b1 < group_end ? b1 : group_end) - b >= kBlocks ? kBlocks : 1;
     for (int32_t y = y0; y < y1; ++y) {
       const TapRange rows = bf_valid_rows(s, y);
       const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h;
       t.rows = rows.end - rows.begin;
-      t.origin = (const int16_t*)args->input + iy * s->in_w * s->in_stride + b / group_blocks * channels;
-      t.weights = (const int16_t*)args->weights + ((int64_t)b * s->kernel_h + rows.begin) * s->kernel_w * t.pairs * 32;
+      t.origin = (const int16_t*)args->input + iy * s->in_w * s->in_stride + group * channels;
+      t.weights = (const int16_t*)args->weights + b * t.block_step + rows.begin * s->kernel_w * t.pairs * 32;
       for (int32_t tile = 0; tile < tiles; ++tile) {
         const int32_t x = (int32_t)((int64_t)tile * s->out_w / tiles), end = (int32_t)((int64_t)(tile + 1) * s->out_w / tiles);
-        vi d[kPixels];
+        vi d[kBlocks][kPixels];
         t.column = x * s->stride_w - s->pad_w;
-        dot_pixels(end - x, t, d);
-        bf_finish_ints(args, y, x, end - x, b, b / group_blocks, d);
+        if (blocks == kBlocks) dot_pixels<kBlocks>(end - x, t, d);
+        else dot_pixels<1>(end - x, t, d);
+        for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, end - x, b + k, group, d[k]);
       }
     }
+  }
 }
 
 #endif

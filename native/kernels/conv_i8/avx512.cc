@@ -2,6 +2,7 @@
 #include "kernels/simd_avx512.h"
 
 static constexpr int kPixels = 7;
+static constexpr int kBlocks = 2;  // 14 sums: one alone waits 4 or 5 cycles for its next step
 
 #include "kernels/conv_i8/tiles.h"
 
@@ -25,6 +26,6 @@ struct VnniDot {
 
 }  // namespace
 
-extern "C" void conv_i8_s32_7x16_avx512(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
+extern "C" void conv_i8_s32_7x32_avx512(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   conv_i8_blocks(args, VnniDot(), y0, y1, b0, b1);
 }

@@ -2,6 +2,7 @@
 #include "kernels/simd_neon.h"
 
 static constexpr int kPixels = 3;
+static constexpr int kBlocks = 1;
 
 #include "kernels/conv_i8/tiles.h"
 

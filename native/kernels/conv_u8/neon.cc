@@ -2,6 +2,7 @@
 #include "kernels/simd_neon.h"
 
 static constexpr int kPixels = 4;
+static constexpr int kBlocks = 1;
 
 #include "kernels/conv_u8/tiles.h"
 

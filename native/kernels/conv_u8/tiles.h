@@ -1,8 +1,8 @@
-/* The body of the kernels on pictures, included by ISA files after simd_*.h; kPixels is the ISA's register tile.
+/* The body of the kernels on pictures, included by ISA files after simd_*.h; kPixels and kBlocks are the ISA's register tile.
  *
  * The input rows that one output row reads are spread out as int16 in a small buffer, zeros where there is no image, so that no tap is ever
- * outside. There the taps of a kernel row are one run. One tile is P output pixels of a row x 16 channels; a step takes a pair of codes of the
- * run: broadcast, against 16 pairs of weights, it gives 16 sums of two products.
+ * outside. There the taps of a kernel row are one run. One tile is P output pixels of a row x B blocks of 16 channels; a step takes a pair of
+ * codes of the run: broadcast, against 16 pairs of weights of each block, it gives 16 sums of two products.
  */
 #ifndef BITFOLD_KERNELS_CONV_U8_TILES_H_
 #define BITFOLD_KERNELS_CONV_U8_TILES_H_
@@ -16,8 +16,8 @@ static constexpr int32_t kCodes = 2 * BF_U8_WINDOW;  // of the buffer
 
 struct Runs {
   const int16_t* first;    // of pixel 0 of the tile, first tap row
-  const int16_t* weights;  // of the block, first tap row
-  int64_t pitch, step;     // codes: tap row to tap row, pixel to pixel
+  const int16_t* weights;  // of the first block, first tap row
+  int64_t pitch, step, block_step;  // codes: tap row to tap row, pixel to pixel, weights of a block
   int32_t rows, pairs;
 };
 
@@ -27,35 +27,44 @@ BF_INLINE vi broadcast_pair(const int16_t* p) {
   return vi_set1(pair);
 }
 
-template <int P>
-static inline void dot_tile(const Runs& t, vi* d) {
-  vi acc[P];
+template <int P, int B>
+static inline void dot_tile(const Runs& t, vi (*d)[kPixels]) {
+  vi acc[P][B];
   BF_UNROLL
-  for (int p = 0; p < P; ++p) acc[p] = vi_set1(0);
+  for (int p = 0; p < P; ++p)
+    BF_UNROLL
+    for (int b = 0; b < B; ++b) acc[p][b] = vi_set1(0);
   const int16_t* w = t.weights;
   for (int32_t i = 0; i < t.rows; ++i) {
     const int16_t* px[P];
     BF_UNROLL
     for (int p = 0; p < P; ++p) px[p] = t.first + i * t.pitch + p * t.step;
     for (int64_t k = 0; k < t.pairs; ++k, w += 32) {
-      const vi weight = vi_hold(vi_load((const int32_t*)w));
+      vi weight[B];
       BF_UNROLL
-      for (int p = 0; p < P; ++p) acc[p] = vi_add(acc[p], vi_dot_pairs(broadcast_pair(px[p] + 2 * k), weight));
+      for (int b = 0; b < B; ++b) weight[b] = vi_hold(vi_load((const int32_t*)(w + b * t.block_step)));
+      BF_UNROLL
+      for (int p = 0; p < P; ++p)
+        BF_UNROLL
+        for (int b = 0; b < B; ++b) acc[p][b] = vi_add_pairs(acc[p][b], broadcast_pair(px[p] + 2 * k), weight[b]);
     }
   }
   BF_UNROLL
-  for (int p = 0; p < P; ++p) d[p] = acc[p];
+  for (int p = 0; p < P; ++p)
+    BF_UNROLL
+    for (int b = 0; b < B; ++b) d[b][p] = acc[p][b];
 }
 
-static void dot_pixels(int32_t pixels, const Runs& t, vi* d) {
+template <int B>
+static void dot_pixels(int32_t pixels, const Runs& t, vi (*d)[kPixels]) {
   switch (pixels) {
-    case 1: return dot_tile<1>(t, d);
-    case 2: return dot_tile<2>(t, d);
-    case 3: return dot_tile<3>(t, d);
-    case 4: return dot_tile<4>(t, d);
-    case 5: return dot_tile<(kPixels < 5 ? 1 : 5)>(t, d);
-    case 6: return dot_tile<(kPixels < 6 ? 1 : 6)>(t, d);
-    default: return dot_tile<kPixels>(t, d);
+    case 1: return dot_tile<1, B>(t, d);
+    case 2: return dot_tile<2, B>(t, d);
+    case 3: return dot_tile<3, B>(t, d);
+    case 4: return dot_tile<4, B>(t, d);
+    case 5: return dot_tile<(kPixels < 5 ? 1 : 5), B>(t, d);
+    case 6: return dot_tile<(kPixels < 6 ? 1 : 6), B>(t, d);
+    default: return dot_tile<kPixels, B>(t, d);
   }
 }
 
@@ -87,18 +96,21 @@ static void conv_part(const bf_conv_args* args, int32_t y, int32_t x0, int32_t x
   t.step = (int64_t)s->stride_w * s->in_c;
   t.rows = rows.end > rows.begin ? rows.end - rows.begin : 0;
   t.pairs = (s->kernel_w * s->in_c + 1) / 2;
+  t.block_step = (int64_t)s->kernel_h * t.pairs * 32;
   for (int32_t i = 0; i < t.rows; ++i)
     spread_row(args, y * s->stride_h - s->pad_h + (rows.begin + i) * s->dilation_h, begin, end, buffer + i * t.pitch);
   buffer[t.rows * t.pitch] = 0;  // what the last pair of an odd run reads beyond it; its weight is 0
   const int32_t tiles = (x1 - x0 + kPixels - 1) / kPixels;
-  for (int32_t b = b0; b < b1; ++b) {
-    t.weights = (const int16_t*)args->weights + ((int64_t)b * s->kernel_h + rows.begin) * t.pairs * 32;
+  for (int32_t b = b0, blocks; b < b1; b += blocks) {
+    blocks = b1 - b >= kBlocks ? kBlocks : 1;
+    t.weights = (const int16_t*)args->weights + b * t.block_step + (int64_t)rows.begin * t.pairs * 32;
     for (int32_t tile = 0; tile < tiles; ++tile) {
       const int32_t x = x0 + tile * (x1 - x0) / tiles, stop = x0 + (tile + 1) * (x1 - x0) / tiles;
-      vi d[kPixels];
+      vi d[kBlocks][kPixels];
       t.first = buffer + (x - x0) * t.step;
-      dot_pixels(stop - x, t, d);
-      bf_finish_ints(args, y, x, stop - x, b, 0, d);
+      if (blocks == kBlocks) dot_pixels<kBlocks>(stop - x, t, d);
+      else dot_pixels<1>(stop - x, t, d);
+      for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, stop - x, b + k, 0, d[k]);
     }
   }
 }
