@@ -1,15 +1,13 @@
 /* The body of the int16 kernels, included by ISA files after simd_*.h; kPixels and kBlocks are the ISA's register tile.
  *
- * One tile is P output pixels of a row x B blocks of 16 channels. A step takes a pair of input channels: the pair of activations, broadcast,
- * against 16 pairs of weights of each block gives 16 sums of two products. A tap outside the image reads zeros.
+ * A step (pairs.h) takes two input channels of neighbouring output pixels of a row. A tap outside the image reads zeros.
  */
 #ifndef BITFOLD_KERNELS_CONV_I16_TILES_H_
 #define BITFOLD_KERNELS_CONV_I16_TILES_H_
 
 #include "kernels/epilogue_simd.h"
+#include "kernels/pairs.h"
 #include "kernels/window.h"
-
-#define BF_UNROLL _Pragma("GCC unroll 16")
 
 static const int16_t kZeroCodes[16384] = {};  // stands for the codes of a tap outside the image
 
@@ -21,19 +19,10 @@ struct CodeTile {
   int32_t column, stride, dilation, in_w;      // input column of pixel 0 at tap column 0; pixel to pixel; tap to tap
 };
 
-BF_INLINE vi broadcast_pair(const int16_t* p) {
-  int32_t pair;
-  __builtin_memcpy(&pair, p, 4);
-  return vi_set1(pair);
-}
-
 template <int P, int B>
 static inline void dot_tile(const CodeTile& t, vi (*d)[kPixels]) {
   vi acc[P][B];
-  BF_UNROLL
-  for (int p = 0; p < P; ++p)
-    BF_UNROLL
-    for (int b = 0; b < B; ++b) acc[p][b] = vi_set1(0);
+  pairs_zero(acc);
   const int16_t* w = t.weights;
   for (int32_t i = 0; i < t.rows; ++i)
     for (int32_t j = 0; j < t.kernel_w; ++j) {
@@ -43,20 +32,9 @@ static inline void dot_tile(const CodeTile& t, vi (*d)[kPixels]) {
         const int32_t ix = t.column + p * t.stride + j * t.dilation;
         px[p] = (uint32_t)ix < (uint32_t)t.in_w ? t.origin + i * t.row_step + ix * t.column_step : kZeroCodes;
       }
-      for (int64_t c = 0; c < t.pairs; ++c, w += 32) {
-        vi weight[B];
-        BF_UNROLL
-        for (int b = 0; b < B; ++b) weight[b] = vi_load((const int32_t*)(w + b * t.block_step));
-        BF_UNROLL
-        for (int p = 0; p < P; ++p)
-          BF_UNROLL
-          for (int b = 0; b < B; ++b) acc[p][b] = vi_add_pairs(acc[p][b], broadcast_pair(px[p] + 2 * c), weight[b]);
-      }
+      w = pairs_add(acc, px, w, t.pairs, t.block_step);
     }
-  BF_UNROLL
-  for (int p = 0; p < P; ++p)
-    BF_UNROLL
-    for (int b = 0; b < B; ++b) d[b][p] = acc[p][b];
+  pairs_store(acc, d);
 }
 
 template <int B>

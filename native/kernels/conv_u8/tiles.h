@@ -1,16 +1,14 @@
 /* The body of the kernels on pictures, included by ISA files after simd_*.h; kPixels and kBlocks are the ISA's register tile.
  *
  * The input rows that one output row reads are spread out as int16 in a small buffer, zeros where there is no image, so that no tap is ever
- * outside. There the taps of a kernel row are one run. One tile is P output pixels of a row x B blocks of 16 channels; a step takes a pair of
- * codes of the run: broadcast, against 16 pairs of weights of each block, it gives 16 sums of two products.
+ * outside. There the taps of a kernel row are one run, of which a step (pairs.h) takes two codes of neighbouring output pixels of a row.
  */
 #ifndef BITFOLD_KERNELS_CONV_U8_TILES_H_
 #define BITFOLD_KERNELS_CONV_U8_TILES_H_
 
 #include "kernels/epilogue_simd.h"
+#include "kernels/pairs.h"
 #include "kernels/window.h"
-
-#define BF_UNROLL _Pragma("GCC unroll 16")
 
 static constexpr int32_t kCodes = 2 * BF_U8_WINDOW;  // of the buffer
 
@@ -21,38 +19,18 @@ struct Runs {
   int32_t rows, pairs;
 };
 
-BF_INLINE vi broadcast_pair(const int16_t* p) {
-  int32_t pair;
-  __builtin_memcpy(&pair, p, 4);
-  return vi_set1(pair);
-}
-
 template <int P, int B>
 static inline void dot_tile(const Runs& t, vi (*d)[kPixels]) {
   vi acc[P][B];
-  BF_UNROLL
-  for (int p = 0; p < P; ++p)
-    BF_UNROLL
-    for (int b = 0; b < B; ++b) acc[p][b] = vi_set1(0);
+  pairs_zero(acc);
   const int16_t* w = t.weights;
   for (int32_t i = 0; i < t.rows; ++i) {
     const int16_t* px[P];
     BF_UNROLL
     for (int p = 0; p < P; ++p) px[p] = t.first + i * t.pitch + p * t.step;
-    for (int64_t k = 0; k < t.pairs; ++k, w += 32) {
-      vi weight[B];
-      BF_UNROLL
-      for (int b = 0; b < B; ++b) weight[b] = vi_hold(vi_load((const int32_t*)(w + b * t.block_step)));
-      BF_UNROLL
-      for (int p = 0; p < P; ++p)
-        BF_UNROLL
-        for (int b = 0; b < B; ++b) acc[p][b] = vi_add_pairs(acc[p][b], broadcast_pair(px[p] + 2 * k), weight[b]);
-    }
+    w = pairs_add(acc, px, w, t.pairs, t.block_step);
   }
-  BF_UNROLL
-  for (int p = 0; p < P; ++p)
-    BF_UNROLL
-    for (int b = 0; b < B; ++b) d[b][p] = acc[p][b];
+  pairs_store(acc, d);
 }
 
 template <int B>
