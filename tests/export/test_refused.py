@@ -66,6 +66,17 @@ def set_item(x: Tensor, key: Any, value: Any) -> Tensor:
     return x
 
 
+def into_parameter() -> nn.Module:
+    """A copy of a parameter that takes data where a view of it is changed: its elements are the input's from then on."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        copy = self.bn.weight.clone()
+        copy[:2].copy_(x[0, :2, 0, 0])
+        return x * copy[0].item()
+
+    return nn.Sequential(nn.ReLU(), Lambda(forward, bn=nn.BatchNorm2d(3)))
+
+
 def viewed_before(x: Tensor) -> Tensor:
     y = x * 2
     half = y[:, 1:]
@@ -132,6 +143,7 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "antialias_of_one_column": (function(lambda x: F.interpolate(x[..., :1], (9, 1), mode="bicubic", antialias=True)), "antialias=True"),
     **{f"element_{i}": (function(f), "may depend on elements of the input") for i, f in enumerate(ELEMENTS)},
     "item_of_a_constant": (function(into_zeros), "setitem at '1.*' writes data into a constant"),
+    "item_of_a_parameter": (into_parameter(), "copy_ at .* writes data into a constant"),
     "items_that_overlap": (function(lambda x: set_item(y := x * 2, (slice(None), slice(1, None)), y[:, :-1])), "that they overlap"),
     "item_by_mask": (function(lambda x: set_item(x * 2, torch.ones(6) > 0, 1.0)), "an assignment to the items"),
     "item_of_every_second": (function(lambda x: set_item(x * 2, (slice(None), slice(None, None, 2)), 1.0)), "slices without a step"),

@@ -36,6 +36,29 @@ def test_branches_on_options_take_their_defaults(rng: np.random.Generator) -> No
     np.testing.assert_allclose(got, model(x, state).detach().numpy(), rtol=0, atol=1e-6)
 
 
+class Parameters(nn.Module):
+    """Numbers and sizes made of parameters, and a copy of one that is partly cleared, as in Swin V2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(6))
+        self.gain = nn.Parameter(torch.tensor([2.75, 0.0, 3.0]), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.bias.clone()
+        bias[2:4].zero_()
+        y = F.linear(x, self.weight, bias) * self.gain[0].item() + float(self.gain[2])
+        return y[:, : len(torch.nonzero(self.gain)) + int(self.gain[0])]
+
+
+@pytest.mark.native
+def test_parameters_may_be_read(rng: np.random.Generator) -> None:
+    torch.manual_seed(0)
+    model, x = Parameters().eval(), inputs(rng, 3, 4)
+    assert model(x).shape == (3, 4)
+    compare(model, x)
+
+
 @fx.wrap
 def skipped(x: Tensor, p: float, training: bool) -> Tensor:
     """As torchvision's stochastic depth is marked."""

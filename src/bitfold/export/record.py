@@ -32,13 +32,13 @@ class _Value(fx.Proxy):
     """A tensor, or several, while a forward runs: calls on it are recorded, and ``now`` is what they give for the example.
 
     Whatever is no tensor (shapes, types, lengths) is answered as it is, so that a forward may compute and branch with it. ``strange``: the
-    shape may depend on elements of the input, for a function that no table knows had a part in it.
+    shape may depend on elements of the input, for a function that no table knows had a part in it. ``fixed``: the input had no part in it.
     """
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
         self.now: Any = None
-        self.strange = False
+        self.strange = self.fixed = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.now, name)
@@ -52,9 +52,12 @@ class _Value(fx.Proxy):
         return int(self.shape[0]) if isinstance(self.now, Tensor) else len(self.now)
 
     def __float__(self) -> float:
-        raise ExportError(f"export: a number made of what {function_name(self.node)} at {path_of(self.node)!r} gives {_ELEMENTS}")
+        if not self.fixed:
+            raise ExportError(f"export: a number made of what {function_name(self.node)} at {path_of(self.node)!r} gives {_ELEMENTS}")
+        return float(self.now.item())
 
-    __int__ = __float__
+    def __int__(self) -> int:
+        return int(float(self))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         made, before = rewrites.assigned(self, key, value), self.now.clone()
@@ -97,20 +100,24 @@ class _Tracer(fx.Tracer):
             return written
         made = super().create_proxy(kind, target, args, kwargs, *more, **named)
         assert isinstance(made, _Value)
-        made.now = self._run(made.node, args, kwargs)
         read = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, _Value)]
+        made.fixed = kind != "placeholder" and all(a.fixed for a in read)
+        made.now = self._run(made, args, kwargs)
         strange = any(a.strange for a in read)
         if kind not in ("call_function", "call_method") or is_data(made.now):
             known = {"call_function": tables.FUNCTIONS, "call_method": tables.METHODS}.get(kind)
-            made.strange = strange or (known is not None and target not in known)
+            made.strange = strange or not (made.fixed or known is None or target in known)
             return made
-        if strange or (function_name(made.node) not in _ASKED and any(is_data(a.now) for a in read)):
+        if strange or not (made.fixed or function_name(made.node) in _ASKED or not any(is_data(a.now) for a in read)):
             raise ExportError(f"export: {function_name(made.node)} at {path_of(made.node)!r} gives Python a value that {_ELEMENTS}")
         self.graph.erase_node(made.node)
         return made.now
 
-    def _run(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
-        constants = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+    def _run(self, made: _Value, args: Any, kwargs: Any) -> Any:
+        n, leaves = made.node, pytree.tree_leaves((args, kwargs))
+        constants = [a for a in leaves if isinstance(a, Tensor)]
+        if not made.fixed:
+            constants += [a.now for a in leaves if isinstance(a, _Value) and a.fixed and isinstance(a.now, Tensor)]
         versions = [c._version for c in constants]
         now = self._call(n, *fx.node.map_aggregate((args, kwargs), lambda a: a.now if isinstance(a, _Value) else a))  # type: ignore[misc]
         if [c._version for c in constants] != versions:
