@@ -29,7 +29,7 @@ BF_INLINE void bf_store_bits(BlockBits& block, uint32_t positive) {
   block.at += block.step;
 }
 
-/* A tile: pixels (y, x) to (y, x + count - 1) of block b, whose channels begin at o; pixel is the number of the first one. */
+/* A run: pixels (y, x) to (y, x + count - 1) of block b, whose channels begin at o; pixel is the number of the first one. */
 struct BlockSpot {
   int32_t y, x, count, b, group;
   int64_t pixel, o, lanes;
@@ -82,7 +82,7 @@ BF_INLINE void bf_store_levels(const bf_epilogue* e, const BlockSpot& at, const 
   }
 }
 
-constexpr int32_t kMostFinished = 32;  // pixels of a tile
+constexpr int32_t kMostFinished = 32;  // pixels of a row; what an epilogue sets up is paid once for them
 
 /* Steps 2 to 6 (thresholds on floats); floats: where step 7 finds what it needs. */
 template <int kActivation, typename Sum>
@@ -156,6 +156,33 @@ static inline void bf_finish_copy(const bf_conv_args* args, int32_t y, int32_t x
 static inline void bf_finish_ints(const bf_conv_args* args, int32_t y, int32_t x, int32_t count, int32_t b, int32_t group, const vi* d) {
   const int32_t blocks = args->shape.out_c / 16;
   for (int32_t k = 0; k < args->epilogue.copies; ++k) bf_finish_copy(args, y, x, count, b + k * blocks, group, d);
+}
+
+/* Where the integer sums of a tile go: a vector of 16 channels for each pixel, from block to block. */
+struct TileSums {
+  vi* first;
+  int64_t step;
+  vi* operator[](int32_t block) const { return first + block * step; }
+};
+
+/* Pixels of a row in as few tiles as hold them, of nearly equal width. */
+struct Tiling {
+  int32_t tiles, pixels, wider;  // the first `wider` tiles have a pixel more
+
+  Tiling(int32_t width, int32_t most) : tiles((width + most - 1) / most), pixels(width / tiles), wider(width % tiles) {}
+};
+
+/* Calls sum(x, count, sums) for every tile, and finish(x, count, d) for every run of tiles, whose sums d are [block][pixel]. */
+template <int kBlocks, typename Sum, typename Finish>
+BF_INLINE void bf_for_runs(const Tiling& row, const Sum& sum, const Finish& finish) {
+  for (int32_t tile = 0, x = 0; tile < row.tiles;) {
+    vi d[kBlocks][kMostFinished];
+    int32_t run = 0;
+    for (int32_t count; tile < row.tiles && run + (count = row.pixels + (tile < row.wider)) <= kMostFinished; ++tile, run += count)
+      sum(x + run, count, TileSums{d[0] + run, kMostFinished});
+    finish(x, run, d);
+    x += run;
+  }
 }
 
 #endif

@@ -40,7 +40,7 @@ BF_INLINE const int16_t* pairs_add(vi (&acc)[P][B], const int16_t* const (&px)[P
 }
 
 template <int P, int B>
-BF_INLINE void pairs_store(const vi (&acc)[P][B], vi (*d)[kPixels]) {
+BF_INLINE void pairs_store(const vi (&acc)[P][B], TileSums d) {
   BF_UNROLL
   for (int p = 0; p < P; ++p)
     BF_UNROLL

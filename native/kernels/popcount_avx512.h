@@ -72,7 +72,7 @@ BF_INLINE void count_ternary(const Tile& t, const void* weights, __m512i (&acc)[
 }
 
 template <Pairs kPairs, int P>
-static void count_tile(const Tile& t, const void* weights, int32_t, vi (*counts)[kPixels]) {
+static void count_tile(const Tile& t, const void* weights, int32_t, TileSums counts) {
   __m512i acc[P];
   BF_UNROLL
   for (int p = 0; p < P; ++p) acc[p] = _mm512_setzero_si512();

@@ -1,6 +1,6 @@
 /* The body of conv_b1 and conv_planes that all ISAs share. Included by ISA files after simd_*.h; the including file then defines
  *
- *   template <Pairs kPairs, int P> static void count_tile(const Tile&, const void* weights, int32_t blocks, vi (*counts)[kPixels])
+ *   template <Pairs kPairs, int P> static void count_tile(const Tile&, const void* weights, int32_t blocks, TileSums counts)
  *
  * which counts pairs of activation and weight for P neighbouring output pixels and `blocks` blocks, reading words of 0 for taps outside
  * the image. kPixels, kBlocks (per step) and kWeightBlocks (16-channel
@@ -50,7 +50,7 @@ BF_INLINE void for_each_run(const Tile& t, const Run& run) {
 enum class Pairs { kXor, kAnd, kTernaryByBinary, kTernary };
 
 template <Pairs kPairs, int P>
-static void count_tile(const Tile& t, const void* weights, int32_t blocks, vi (*counts)[kPixels]);
+static void count_tile(const Tile& t, const void* weights, int32_t blocks, TileSums counts);
 
 template <int P>
 struct PixelCount {
@@ -67,7 +67,7 @@ BF_INLINE void for_pixels(int32_t pixels, const Count& count) {
 }
 
 template <Pairs kPairs>
-static void count_pixels(int32_t pixels, const Tile& t, const void* weights, int32_t blocks, vi (*counts)[kPixels]) {
+static void count_pixels(int32_t pixels, const Tile& t, const void* weights, int32_t blocks, TileSums counts) {
   for_pixels(pixels, [&](auto p) { count_tile<kPairs, decltype(p)::kValue>(t, weights, blocks, counts); });
 }
 
@@ -111,7 +111,7 @@ struct Direct {
 
 /* Binary x binary, one pass of popcount(a xor w); D as in conv_b1.h. */
 struct Xor : Direct {
-  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     count_pixels<Pairs::kXor>(pixels, t, weights + (int64_t)t.begin * t.kernel_w * t.weight_tap, blocks, d);
   }
   static void finish(const bf_conv_args* args, const Spot& at, vi* d) {
@@ -171,8 +171,7 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
     blocks = b1 < group_end ? b1 - b : group_end - b;
     if (blocks > most_blocks) blocks = most_blocks;
     const uint8_t* weights = (const uint8_t*)args->weights + b / kWeightBlocks * t.weight_step;
-    const int32_t most = Product::most_pixels(args, blocks), tiles = (s->out_w + most - 1) / most;
-    const int32_t pixels = s->out_w / tiles, wider = s->out_w % tiles;  // so many tiles have a pixel more
+    const Tiling row(s->out_w, Product::most_pixels(args, blocks));
     for (int32_t y = y0; y < y1; ++y) {
       const TapRange rows = bf_valid_rows(s, y);
       const int64_t iy = (int64_t)y * s->stride_h - s->pad_h + rows.begin * s->dilation_h;
@@ -181,18 +180,18 @@ static void popcount_conv(const bf_conv_args* args, int32_t y0, int32_t y1, int3
       t.rows = rows.begin < rows.end ? rows.end - rows.begin : 0;
       t.column = -s->pad_w;
       product.begin_row(args, t);
-      for (int32_t tile = 0, x = 0, count; tile < tiles; ++tile, x += count) {
-        count = pixels + (tile < wider);
+      const auto sum = [&](int32_t x, int32_t count, TileSums sums) {
         t.column = x * s->stride_w - s->pad_w;
         t.inside = x >= inside.begin && x + count <= inside.end;
         t.contiguous = t.inside && contiguous;
-        vi d[Product::kMostBlocks][kPixels];
-        product.sum(args, t, weights, count, blocks, d);
+        product.sum(args, t, weights, count, blocks, sums);
+      };
+      bf_for_runs<Product::kMostBlocks>(row, sum, [&](int32_t x, int32_t count, auto& d) {
         for (int32_t k = 0; k < blocks; ++k) {
           Product::finish(args, Spot{rows, inside, y, x, count, b + k, group}, d[k]);
           bf_finish_ints(args, y, x, count, b + k, group, d[k]);
         }
-      }
+      });
     }
   }
 }

@@ -65,7 +65,7 @@ static inline void count_chunk(const Tile& t, const uint8_t* const (&px)[P], int
 }
 
 template <Pairs kPairs, int P>
-static void count_tile(const Tile& t, const void* weights, int32_t, vi (*counts)[kPixels]) {
+static void count_tile(const Tile& t, const void* weights, int32_t, TileSums counts) {
   const uint8_t* w = (const uint8_t*)weights;
   int32x4_t sums[P][4];
   for (int p = 0; p < P; ++p)

@@ -9,13 +9,13 @@ struct StreamedXor : Xor {
   static constexpr int kMostBlocks = 4;
   static int32_t most_blocks(const bf_conv_args* args) { return args->shape.out_h * args->shape.out_w == 1 ? kMostBlocks : 1; }
 
-  static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     if (blocks == kMostBlocks) return four_blocks(t, weights + (int64_t)t.begin * t.kernel_w * t.weight_tap, d);
-    for (int32_t b = 0; b < blocks; ++b) Xor::sum(args, t, weights + b * t.weight_step, pixels, 1, d + b);
+    for (int32_t b = 0; b < blocks; ++b) Xor::sum(args, t, weights + b * t.weight_step, pixels, 1, TileSums{d[b], d.step});
   }
 
  private:
-  static void four_blocks(const Tile& t, const uint8_t* weights, vi (*d)[kPixels]) {
+  static void four_blocks(const Tile& t, const uint8_t* weights, TileSums d) {
     for (int b = 0; b < kMostBlocks; ++b) d[b][0] = vi_set1(0);
     for_each_run<1>(t, [&](const uint8_t* const(&px)[1], int64_t bytes) {
       vi count[kMostBlocks] = {d[0][0], d[1][0], d[2][0], d[3][0]};

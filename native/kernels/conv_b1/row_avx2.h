@@ -48,7 +48,7 @@ constexpr int32_t kMostEights = 31;  // times 8 that a byte of eights holds
 
 /* D of V x 32 output channels: activations a, weights w in the layout BYTES. */
 template <int V>
-__attribute__((noinline)) void row_tile(const uint8_t* a, int32_t channels, const uint8_t* w, int64_t pair_bytes, vi (*d)[kPixels]) {
+__attribute__((noinline)) void row_tile(const uint8_t* a, int32_t channels, const uint8_t* w, int64_t pair_bytes, TileSums d) {
   const int32_t bytes = (channels + 7) / 8;
   const __m256i zero = _mm256_setzero_si256();
   Adder adders[V];

@@ -121,7 +121,7 @@ BF_INLINE void count_narrow(Places<P>& a, int32_t steps, const uint8_t* w, __m25
 
 /* A function of its own: inlined, its registers spill. */
 template <int P, int V>
-__attribute__((noinline)) void wide_tile(const Operands& o, vi (*d)[kPixels]) {
+__attribute__((noinline)) void wide_tile(const Operands& o, TileSums d) {
   __m256i sums[P][V][2];
   for (int p = 0; p < P; ++p)
     for (int v = 0; v < V; ++v) sums[p][v][0] = sums[p][v][1] = _mm256_setzero_si256();
@@ -152,7 +152,7 @@ BF_INLINE __m256i add_halves(__m256i acc) {
 }
 
 template <int P, int V>
-__attribute__((noinline)) void narrow_tile(const Operands& o, vi (*d)[kPixels]) {
+__attribute__((noinline)) void narrow_tile(const Operands& o, TileSums d) {
   __m256i sums[P][V];
   bool first = true;
   for (int32_t run = 0; run < o.patches.runs; ++run) {
@@ -203,7 +203,7 @@ class StagedXor : public Direct {
 
   void begin_row(const bf_conv_args* args, const Tile& t) { stage_row(t, args->shape.out_w); }
 
-  void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     const int32_t channels = args->shape.in_c / args->shape.groups;
     if (single_row(args)) {
       const auto count = [&](auto pairs) { row_tile<decltype(pairs)::kValue>(t.origin, channels, weights, t.weight_step, d); };

@@ -20,7 +20,7 @@ struct CodeTile {
 };
 
 template <int P, int B>
-static inline void dot_tile(const CodeTile& t, vi (*d)[kPixels]) {
+static inline void dot_tile(const CodeTile& t, TileSums d) {
   vi acc[P][B];
   pairs_zero(acc);
   const int16_t* w = t.weights;
@@ -38,7 +38,7 @@ static inline void dot_tile(const CodeTile& t, vi (*d)[kPixels]) {
 }
 
 template <int B>
-static void dot_pixels(int32_t pixels, const CodeTile& t, vi (*d)[kPixels]) {
+static void dot_pixels(int32_t pixels, const CodeTile& t, TileSums d) {
   switch (pixels) {
     case 1: return dot_tile<1, B>(t, d);
     case 2: return dot_tile<2, B>(t, d);
@@ -53,7 +53,8 @@ static void dot_pixels(int32_t pixels, const CodeTile& t, vi (*d)[kPixels]) {
 static inline void conv_i16_blocks(const bf_conv_args* args, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
   const int32_t group_blocks = s->groups == 1 ? (s->out_c + 15) / 16 : s->out_c / s->groups / 16;
-  const int32_t channels = s->in_c / s->groups, tiles = (s->out_w + kPixels - 1) / kPixels;
+  const int32_t channels = s->in_c / s->groups;
+  const Tiling row(s->out_w, kPixels);
   CodeTile t;
   t.column_step = s->in_stride;
   t.row_step = s->dilation_h * s->in_w * s->in_stride;
@@ -72,14 +73,14 @@ static inline void conv_i16_blocks(const bf_conv_args* args, int32_t y0, int32_t
       t.rows = rows.end - rows.begin;
       t.origin = (const int16_t*)args->input + iy * s->in_w * s->in_stride + group * channels;
       t.weights = (const int16_t*)args->weights + b * t.block_step + rows.begin * s->kernel_w * t.pairs * 32;
-      for (int32_t tile = 0; tile < tiles; ++tile) {
-        const int32_t x = (int32_t)((int64_t)tile * s->out_w / tiles), end = (int32_t)((int64_t)(tile + 1) * s->out_w / tiles);
-        vi d[kBlocks][kPixels];
+      const auto sum = [&](int32_t x, int32_t count, TileSums sums) {
         t.column = x * s->stride_w - s->pad_w;
-        if (blocks == kBlocks) dot_pixels<kBlocks>(end - x, t, d);
-        else dot_pixels<1>(end - x, t, d);
-        for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, end - x, b + k, group, d[k]);
-      }
+        if (blocks == kBlocks) dot_pixels<kBlocks>(count, t, sums);
+        else dot_pixels<1>(count, t, sums);
+      };
+      bf_for_runs<kBlocks>(row, sum, [&](int32_t x, int32_t count, auto& d) {
+        for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, count, b + k, group, d[k]);
+      });
     }
   }
 }

@@ -31,7 +31,7 @@ struct ByteTile {
 
 /* D of P pixels x B blocks. */
 template <class Dot, int P, int B>
-static inline void dot_tile(const ByteTile& t, const Dot& dot, vi (*d)[kPixels]) {
+static inline void dot_tile(const ByteTile& t, const Dot& dot, TileSums d) {
   typename Dot::Sum sum[P][B];
   BF_UNROLL
   for (int p = 0; p < P; ++p)
@@ -75,7 +75,7 @@ static inline void dot_tile(const ByteTile& t, const Dot& dot, vi (*d)[kPixels])
 }
 
 template <class Dot, int B>
-static void dot_pixels(int32_t pixels, const ByteTile& t, const Dot& dot, vi (*d)[kPixels]) {
+static void dot_pixels(int32_t pixels, const ByteTile& t, const Dot& dot, TileSums d) {
   switch (pixels) {
     case 1: return dot_tile<Dot, 1, B>(t, dot, d);
     case 2: return dot_tile<Dot, 2, B>(t, dot, d);
@@ -101,7 +101,8 @@ template <class Dot>
 static inline void conv_i8_blocks(const bf_conv_args* args, const Dot& dot, int32_t y0, int32_t y1, int32_t b0, int32_t b1) {
   const bf_conv_shape* s = &args->shape;
   const int32_t group_blocks = s->groups == 1 ? (s->out_c + 15) / 16 : s->out_c / s->groups / 16;
-  const int32_t channels = s->in_c / s->groups, tiles = (s->out_w + kPixels - 1) / kPixels;
+  const int32_t channels = s->in_c / s->groups;
+  const Tiling row(s->out_w, kPixels);
   ByteTile t;
   t.outside = args->in_bytes.outside;
   t.column_step = s->in_stride;
@@ -124,14 +125,14 @@ static inline void conv_i8_blocks(const bf_conv_args* args, const Dot& dot, int3
       t.origin = (const uint8_t*)args->input + iy * s->in_w * s->in_stride + group * channels;
       t.weights = (const int8_t*)args->weights + b * t.block_step + rows.begin * s->kernel_w * t.fours * 64;
       for (int32_t k = 0; k < blocks; ++k) t.start[k] = base_part(args, b + k, rows, dot.offset());
-      for (int32_t tile = 0; tile < tiles; ++tile) {
-        const int32_t x = (int32_t)((int64_t)tile * s->out_w / tiles), end = (int32_t)((int64_t)(tile + 1) * s->out_w / tiles);
-        vi d[kBlocks][kPixels];
+      const auto sum = [&](int32_t x, int32_t count, TileSums sums) {
         t.column = x * s->stride_w - s->pad_w;
-        if (blocks == kBlocks) dot_pixels<Dot, kBlocks>(end - x, t, dot, d);
-        else dot_pixels<Dot, 1>(end - x, t, dot, d);
-        for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, end - x, b + k, group, d[k]);
-      }
+        if (blocks == kBlocks) dot_pixels<Dot, kBlocks>(count, t, dot, sums);
+        else dot_pixels<Dot, 1>(count, t, dot, sums);
+      };
+      bf_for_runs<kBlocks>(row, sum, [&](int32_t x, int32_t count, auto& d) {
+        for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, count, b + k, group, d[k]);
+      });
     }
   }
 }

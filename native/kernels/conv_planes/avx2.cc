@@ -19,7 +19,7 @@ BF_INLINE void count_lookups(const uint8_t* table, Places<P>& a, int32_t lookups
 
 /* 16-bit sums -> counts, and 0. */
 template <int P, int V>
-BF_INLINE void flush(__m256i (&sums)[P][V][2], vi (*counts)[kPixels]) {
+BF_INLINE void flush(__m256i (&sums)[P][V][2], TileSums counts) {
   for (int p = 0; p < P; ++p)
     for (int v = 0; v < V; ++v) {
       vi first, second;
@@ -38,7 +38,7 @@ struct Weights {
 
 /* counts += what the patches look up. A function of its own: inlined, its registers spill. */
 template <int P, int V>
-__attribute__((noinline)) void count_patches(const Rule& rule, const Patches& a, const Weights& weights, vi (*counts)[kPixels]) {
+__attribute__((noinline)) void count_patches(const Rule& rule, const Patches& a, const Weights& weights, TileSums counts) {
   __m256i sums[P][V][2];
   for (int p = 0; p < P; ++p)
     for (int v = 0; v < V; ++v) sums[p][v][0] = sums[p][v][1] = _mm256_setzero_si256();
@@ -61,7 +61,7 @@ __attribute__((noinline)) void count_patches(const Rule& rule, const Patches& a,
   flush(sums, counts);
 }
 
-void count_pixels(int32_t pixels, int32_t blocks, const Rule& rule, const Patches& a, const Weights& weights, vi (*counts)[kPixels]) {
+void count_pixels(int32_t pixels, int32_t blocks, const Rule& rule, const Patches& a, const Weights& weights, TileSums counts) {
   if (blocks > 2) for_pixels<6>(pixels, [&](auto p) { count_patches<decltype(p)::kValue, 2>(rule, a, weights, counts); });
   else for_pixels<12>(pixels, [&](auto p) { count_patches<decltype(p)::kValue, 1>(rule, a, weights, counts); });
 }
@@ -133,7 +133,7 @@ class Digits : public Direct {
     });
   }
 
-  void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     if (staged_)
       for_each_stage(args, t, [&](auto& stage, const StageLookups& staging, const Tile& from) {
         if (!stage.holds_row()) stage.begin_tile(staging, from, pixels);
@@ -141,7 +141,8 @@ class Digits : public Direct {
     for (int32_t k = 0; k < blocks; ++k)
       for (int32_t p = 0; p < pixels; ++p) d[k][p] = vi_set1(0);
     for_each_pair(args, t, [&](const Pair& pair) {
-      vi counts[kBlocks][kPixels];
+      vi counted[kBlocks][kPixels];
+      const TileSums counts{counted[0], kPixels};
       for (int32_t k = 0; k < (blocks + 1) / 2 * 2; ++k)
         for (int32_t p = 0; p < pixels; ++p) counts[k][p] = vi_set1(0);
       const Weights met{weights + pair.weights, t.kernel_h * pair.weight_tap, t.weight_step};
@@ -177,7 +178,7 @@ class Digits : public Direct {
   }
 
   /* Windows for which there is no room: some lookups of a column of taps at a time. */
-  static void count_codes(const Tile& t, const Pair& pair, const Weights& met, int32_t pixels, int32_t blocks, vi (*counts)[kPixels]) {
+  static void count_codes(const Tile& t, const Pair& pair, const Weights& met, int32_t pixels, int32_t blocks, TileSums counts) {
     constexpr int32_t kFull = 128, kSome = kFull + 64;  // one staging adds at most 64
     uint16_t places[6][kSome];
     for (int32_t j = 0; j < t.kernel_w; ++j) {

@@ -7,8 +7,9 @@
 
 /* One pass of popcount(a and w) for each pair of planes. */
 struct Planes : Direct {
-  static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
-    vi counts[kBlocks][kPixels];
+  static void sum(const bf_conv_args* args, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
+    vi counted[kBlocks][kPixels];
+    const TileSums counts{counted[0], kPixels};
     for (int32_t k = 0; k < blocks; ++k)
       for (int32_t p = 0; p < pixels; ++p) d[k][p] = vi_set1(0);
     Tile plane = t;
@@ -27,7 +28,7 @@ struct Planes : Direct {
 /* Ternary weights (negative n, non-zero z) x binary activations: C = popcount(z and (a xor n)) counts the products of -1, so
  * D = Z - 2 C with Z = popcount(z), summed over the taps. Words of 0 stand for +1, as in conv_b1. */
 struct TernaryByBinary : Direct {
-  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     count_pixels<Pairs::kTernaryByBinary>(pixels, t, weights + (int64_t)t.begin * t.kernel_w * t.weight_tap, blocks, d);
   }
   static void finish(const bf_conv_args* args, const Spot& at, vi* d) {
@@ -39,7 +40,7 @@ struct TernaryByBinary : Direct {
 
 /* Ternary x ternary: with m = z_a and z_w, popcount(m) - 2 popcount(m and (n_a xor n_w)) is D itself: words of 0 stand for 0. */
 struct Ternary : Direct {
-  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, vi (*d)[kPixels]) {
+  static void sum(const bf_conv_args*, const Tile& t, const uint8_t* weights, int32_t pixels, int32_t blocks, TileSums d) {
     count_pixels<Pairs::kTernary>(pixels, t, weights + (int64_t)t.begin * t.kernel_w * t.weight_tap, blocks, d);
   }
   static void finish(const bf_conv_args*, const Spot&, vi*) {}

@@ -20,7 +20,7 @@ struct Runs {
 };
 
 template <int P, int B>
-static inline void dot_tile(const Runs& t, vi (*d)[kPixels]) {
+static inline void dot_tile(const Runs& t, TileSums d) {
   vi acc[P][B];
   pairs_zero(acc);
   const int16_t* w = t.weights;
@@ -34,7 +34,7 @@ static inline void dot_tile(const Runs& t, vi (*d)[kPixels]) {
 }
 
 template <int B>
-static void dot_pixels(int32_t pixels, const Runs& t, vi (*d)[kPixels]) {
+static void dot_pixels(int32_t pixels, const Runs& t, TileSums d) {
   switch (pixels) {
     case 1: return dot_tile<1, B>(t, d);
     case 2: return dot_tile<2, B>(t, d);
@@ -78,18 +78,18 @@ static void conv_part(const bf_conv_args* args, int32_t y, int32_t x0, int32_t x
   for (int32_t i = 0; i < t.rows; ++i)
     spread_row(args, y * s->stride_h - s->pad_h + (rows.begin + i) * s->dilation_h, begin, end, buffer + i * t.pitch);
   buffer[t.rows * t.pitch] = 0;  // what the last pair of an odd run reads beyond it; its weight is 0
-  const int32_t tiles = (x1 - x0 + kPixels - 1) / kPixels;
+  const Tiling row(x1 - x0, kPixels);
   for (int32_t b = b0, blocks; b < b1; b += blocks) {
     blocks = b1 - b >= kBlocks ? kBlocks : 1;
     t.weights = (const int16_t*)args->weights + b * t.block_step + (int64_t)rows.begin * t.pairs * 32;
-    for (int32_t tile = 0; tile < tiles; ++tile) {
-      const int32_t x = x0 + tile * (x1 - x0) / tiles, stop = x0 + (tile + 1) * (x1 - x0) / tiles;
-      vi d[kBlocks][kPixels];
-      t.first = buffer + (x - x0) * t.step;
-      if (blocks == kBlocks) dot_pixels<kBlocks>(stop - x, t, d);
-      else dot_pixels<1>(stop - x, t, d);
-      for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x, stop - x, b + k, 0, d[k]);
-    }
+    const auto sum = [&](int32_t x, int32_t count, TileSums sums) {
+      t.first = buffer + x * t.step;
+      if (blocks == kBlocks) dot_pixels<kBlocks>(count, t, sums);
+      else dot_pixels<1>(count, t, sums);
+    };
+    bf_for_runs<kBlocks>(row, sum, [&](int32_t x, int32_t count, auto& d) {
+      for (int32_t k = 0; k < blocks; ++k) bf_finish_ints(args, y, x0 + x, count, b + k, 0, d[k]);
+    });
   }
 }
 
