@@ -108,6 +108,11 @@ CASES: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Softplus()), "Softplus at '0' is not supported; allowed: .*BatchNorm2d.*QuantConv2d"),
     "rms_norm": (nn.Sequential(nn.RMSNorm((3, 6, 6))), r"RMSNorm at '0': normalises \(3, 6, 6\), several axes"),
     "instance_norm_statistics": (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "track_running_stats=True; allowed: False"),
+    "indices_of_maxima": (function(lambda x: x * x.max(1, keepdim=True)[1]), "argmax at '1.argmax' is not part of deployment"),
+    "shape_behind_a_function": (
+        function(lambda x: (y := torch.erf(x) * 2).flatten(2) + y.shape[1]),
+        "shape of what mul at '1.mul' gives may depend .*; erf at '1.erf' is not supported",
+    ),
     "function": (function(torch.erf), "erf at '1.erf' is not supported; allowed: .*relu"),
     "norm_of_all": (nn.Sequential(nn.LayerNorm((3, 6, 6))), r"LayerNorm at '0': normalises \(3, 6, 6\), several axes; allowed: the last"),
     "method": (function(lambda x: x.cumsum(1)), "cumsum at '1.cumsum' is not supported"),

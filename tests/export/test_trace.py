@@ -96,6 +96,7 @@ def assigned(x: Tensor) -> Tensor:
 
 STATISTICS = torch.rand(6), torch.rand(6) + 0.5, torch.randn(6), torch.randn(6)
 WEIGHT = torch.randn(4, 3, 3, 3)
+TRANSPOSED = torch.randn(6, 2, 3, 2)
 
 FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "shapes": by_shape,
@@ -111,6 +112,11 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "windows": lambda x: (
         F.unfold(x, 3, padding=1, stride=2) + x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).transpose(2, 4).reshape(len(x), -1, 9)[:, :1]
     ),
+    "sums_of_windows": lambda x: (
+        F.fold(F.unfold(x, 3, padding=1, stride=2) * 0.5, 6, 3, padding=1, stride=2)
+        + F.fold(x.flatten(2)[:, :, :24], (6, 6), (2, 3), dilation=(2, 1), padding=(0, 1))
+    ),
+    "transposed": lambda x: F.conv_transpose2d(x, TRANSPOSED, STATISTICS[0][:4], (2, 3), 1, (1, 0), 2, (1, 2)),
     "index_select": lambda x: x.index_select(3, torch.tensor([4, 1, 1, 0])),
     "constants_that_enlarge": lambda x: (
         x.mean((2, 3), keepdim=True) * WEIGHT[0, 0] + x.mean(2, keepdim=True)[..., :3] - WEIGHT[1, 0, :, :1]
@@ -125,6 +131,7 @@ FORWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "folded_slopes": lambda x: F.prelu(x.transpose(1, 3).flatten(0, 2), STATISTICS[3]).unflatten(0, (-1, 36)).sum(1),
     "stack": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=2).flatten(1, 2),
     "stack_behind": lambda x: torch.stack([x[:, :3], x[:, 3:] * 2], dim=-1).flatten(3),
+    "max": lambda x: x.max(1)[0] + torch.max(x, dim=2, keepdim=True).values[:, 0],
     "zeros_like": lambda x: x + torch.ones_like(x[:1]) + x.new_zeros(6, 1, 1),
     "einsum_of_data": lambda x: torch.einsum("b c h w, b d h w -> b c d", x, x * 0.5),
     "einsum_of_heads": lambda x: torch.einsum(

@@ -107,23 +107,23 @@ def conv_function(
     call: Call, x: Step, weight: object, bias: object = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Step:
     """F.conv2d with a constant weight, whatever the model has made it of."""
-    weight, bias = _constants(call, weight, bias)
+    weight, bias = constants(call, weight, bias)
     module = nn.Conv2d(weight.shape[1] * groups, len(weight), weight.shape[2:], stride, padding, dilation, groups, bias is not None)  # type: ignore[arg-type]
-    return conv(call, _holding(module, weight, bias), x)
+    return conv(call, holding(module, weight, bias), x)
 
 
 def linear_function(call: Call, x: Step, weight: object, bias: object = None) -> Step:
-    weight, bias = _constants(call, weight, bias)
-    return linear(call, _holding(nn.Linear(weight.shape[1], len(weight), bias is not None), weight, bias), x)
+    weight, bias = constants(call, weight, bias)
+    return linear(call, holding(nn.Linear(weight.shape[1], len(weight), bias is not None), weight, bias), x)
 
 
-def _constants(call: Call, weight: object, bias: object) -> tuple[Tensor, Tensor | None]:
+def constants(call: Call, weight: object, bias: object) -> tuple[Tensor, Tensor | None]:
     if not isinstance(weight, Tensor) or not isinstance(bias, Tensor | None):
         raise call.refuse("its weight or its bias is computed from the model's input; allowed: constants")
     return weight.detach(), bias if bias is None else bias.detach()
 
 
-def _holding(module: Any, weight: Tensor, bias: Tensor | None) -> Any:
+def holding(module: Any, weight: Tensor, bias: Tensor | None) -> Any:
     module.weight.data = weight
     if bias is not None:
         module.bias.data = bias

@@ -25,27 +25,28 @@ _ASKED = {
     *("size", "dim", "ndimension", "numel", "nelement", "element_size", "stride", "storage_offset", "is_contiguous", "is_same_size"),
     *("type", "is_floating_point", "is_complex", "get_device", "getattr", "getitem", "_assert"),
 }
-_ELEMENTS = "may depend on elements of the input; allowed: sizes and types of what supported functions give"
 
 
 class _Value(fx.Proxy):
     """A tensor, or several, while a forward runs: calls on it are recorded, and ``now`` is what they give for the example.
 
     Whatever is no tensor (shapes, types, lengths) is answered as it is, so that a forward may compute and branch with it. ``strange``: the
-    shape may depend on elements of the input, for a function that no table knows had a part in it. ``fixed``: the input had no part in it.
+    call of a function that no table knows, which had a part in it, so that its shape may depend on elements of the input. ``fixed``: the
+    input had no part in it.
     """
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer) -> None:
         super().__init__(node, tracer)
         self.now: Any = None
-        self.strange = self.fixed = False
+        self.strange: fx.Node | None = None
+        self.fixed = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.now, name)
         if is_data(found):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         if self.strange and not callable(found):
-            raise ExportError(f"export: {name} of what {function_name(self.node)} at {path_of(self.node)!r} gives {_ELEMENTS}")
+            raise ExportError(f"export: {name} of what {_named(self.node)} gives {_elements(self.strange)}")
         return super().__getattr__(name) if callable(found) else found
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class _Value(fx.Proxy):
 
     def __float__(self) -> float:
         if not self.fixed:
-            raise ExportError(f"export: a number made of what {function_name(self.node)} at {path_of(self.node)!r} gives {_ELEMENTS}")
+            raise ExportError(f"export: a number made of what {_named(self.node)} gives {_elements(self.strange)}")
         return float(self.now.item())
 
     def __int__(self) -> int:
@@ -103,13 +104,13 @@ class _Tracer(fx.Tracer):
         read = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, _Value)]
         made.fixed = kind != "placeholder" and all(a.fixed for a in read)
         made.now = self._run(made, args, kwargs)
-        strange = any(a.strange for a in read)
+        strange = next((a.strange for a in read if a.strange), None)
         if kind not in ("call_function", "call_method") or is_data(made.now):
             known = {"call_function": tables.FUNCTIONS, "call_method": tables.METHODS}.get(kind)
-            made.strange = strange or not (made.fixed or known is None or target in known)
+            made.strange = strange or (None if made.fixed or known is None or target in known else made.node)
             return made
         if strange or not (made.fixed or function_name(made.node) in _ASKED or not any(is_data(a.now) for a in read)):
-            raise ExportError(f"export: {function_name(made.node)} at {path_of(made.node)!r} gives Python a value that {_ELEMENTS}")
+            raise ExportError(f"export: {_named(made.node)} gives Python a value that {_elements(strange)}")
         self.graph.erase_node(made.node)
         return made.now
 
@@ -195,6 +196,15 @@ def _parameters(function: Any) -> tuple[str, ...]:
         return tuple(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # of C functions
         return ()
+
+
+def _elements(strange: fx.Node | None) -> str:
+    unknown = f"; {_named(strange)} is not supported" if strange else ""
+    return f"may depend on elements of the input; allowed: sizes and types of what supported functions give{unknown}"
+
+
+def _named(n: fx.Node) -> str:
+    return f"{function_name(n)} at {path_of(n)!r}"
 
 
 def function_name(n: fx.Node) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bitfold.export import modules
 from bitfold.export.calls import pair
 from bitfold.export.steps import Call, Step
 from bitfold.ir import ops
@@ -105,6 +106,24 @@ def conv_transpose(call: Call, module: nn.ConvTranspose2d, x: Step, output_size:
     fields = {"padding": padding, "groups": module.groups}
     parts = Step(ops.Conv, f"{call.path}.phases", (x,), (len(weight), *rows), fields, conv)
     return call.step(ops.DepthToSpace, parts, factor=stride, groups=module.groups, crop=(*before, *after))
+
+
+def conv_transpose_function(
+    call: Call,
+    x: Step,
+    weight: object,
+    bias: object = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Step:
+    """F.conv_transpose2d with a constant weight."""
+    weight, bias = modules.constants(call, weight, bias)
+    channels, kernel = (len(weight), weight.shape[1] * groups), weight.shape[2:]
+    module = nn.ConvTranspose2d(*channels, kernel, stride, padding, output_padding, groups, bias is not None, dilation)  # type: ignore[arg-type]
+    return conv_transpose(call, modules.holding(module, weight, bias), x)
 
 
 def _phases(weight: np.ndarray, groups: int, stride: tuple[int, int], dilation: tuple[int, int]) -> np.ndarray:

@@ -3,13 +3,14 @@
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bitfold.errors import ExportError
+from bitfold.export.calls import pair
 
 
 def _stack(tensors: Sequence[Any], dim: int = 0) -> Any:
@@ -91,6 +92,15 @@ def _power(x: Any, exponent: Any) -> Any:
     return y
 
 
+class _Maximum(NamedTuple):
+    values: Any
+    indices: Any
+
+
+def _max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return _Maximum(x.amax(dim, keepdim), x.argmax(dim, keepdim)) if isinstance(dim, int) else None
+
+
 def _norm(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, out: None = None, dtype: None = None) -> Any:
     return (x * x).sum(dim, keepdim).sqrt() if p in (2, "fro") and dim is not None else None
 
@@ -107,6 +117,20 @@ def _unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, strid
     """Patches of an image with its border of zeros: without it they are a mere movement of elements."""
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
     return F.unfold(F.pad(x, (columns, columns, rows, rows)), kernel_size, dilation, 0, stride) if rows or columns else None
+
+
+def _fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """Sums of overlapping patches: the transposed convolution with a weight of 1 for each element of a patch."""
+    if x.ndim != 3:
+        return None
+    size, kernel, dilation, padding, stride = (pair(v) for v in (output_size, kernel_size, dilation, padding, stride))
+    reach = [dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i] for i in (0, 1)]
+    patches = [(size[i] - reach[i]) // stride[i] + 1 for i in (0, 1)]
+    rest = [size[i] - reach[i] - (patches[i] - 1) * stride[i] for i in (0, 1)]
+    taps = kernel[0] * kernel[1]
+    channels = x.shape[1] // taps
+    weight = torch.eye(taps).view(taps, 1, *kernel).repeat(channels, 1, 1, 1)
+    return F.conv_transpose2d(x.unflatten(2, patches), weight, None, stride, padding, rest, channels, dilation)
 
 
 def _matmul(a: Any, b: Any) -> Any:
@@ -182,7 +206,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "reshape_as": lambda x, other: x.reshape(other.shape),
     "view_as": lambda x, other: x.view(other.shape),
     "type_as": lambda x, other: x.to(other.dtype),
-    **{"matmul": _matmul, "__matmul__": _matmul, "norm": _norm, "pow": _power, "square": lambda x: x * x},
+    **{"matmul": _matmul, "__matmul__": _matmul, "norm": _norm, "max": _max, "pow": _power, "square": lambda x: x * x},
     **{name: _over_first(name) for name in ("sum", "mean")},
     **{name: _filled(name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")},
 }
@@ -191,11 +215,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{torch.cat: _cat, torch.concat: _cat, torch.sum: _over_first("sum"), torch.mean: _over_first("mean")},
     torch.einsum: _einsum,
     F.pad: _pad,
-    F.unfold: _unfold,
+    **{F.unfold: _unfold, F.fold: _fold},
     F.interpolate: _interpolate,
     **{torch.matmul: _matmul, operator.matmul: _matmul},
     torch.addcmul: lambda x, a, b, value=1, out=None: x + a * b * value,
     **{torch.pow: _power, operator.pow: _power, torch.square: METHODS["square"]},
-    **{torch.norm: _norm, torch.linalg.vector_norm: _norm},
+    **{torch.norm: _norm, torch.linalg.vector_norm: _norm, torch.max: _max},
     **{getattr(torch, name): _filled(name) for name in ("zeros_like", "ones_like", "full_like")},
 }

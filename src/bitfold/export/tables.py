@@ -129,7 +129,7 @@ def _moves(reader: Reader, call: Call, module: nn.Module, x: View, *args: Any) -
     return move(reader, call, x)
 
 
-FOLLOWED = (nn.Unfold, nn.Upsample)  # modules of PyTorch's whose forward is known, rather than themselves
+FOLLOWED = (nn.Fold, nn.Unfold, nn.Upsample)  # modules of PyTorch's whose forward is known, rather than themselves
 MOVES = (move, _moves)  # which leave the batch where it is, or say where they put it
 
 
@@ -292,6 +292,7 @@ FUNCTIONS: dict[Any, Handler] = {
     },
     **{
         F.conv2d: image(modules.conv_function),
+        F.conv_transpose2d: image(resize.conv_transpose_function),
         F.linear: pixel(modules.linear_function, -1),
         F.batch_norm: pixel(modules.batch_norm_function, 1),
     },
