@@ -118,6 +118,7 @@ IMAGES = {
     "groups": [4, 60, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 2],
     "depthwise": [40, 70, 20, 20, 3, 3, 1, 1, 1, 1, 1, 1, 20],
     "depthwise, strided": [50, 75, 33, 33, 5, 5, 2, 2, 2, 2, 1, 1, 33],
+    "depthwise, patches of two blocks": [40, 20, 256, 256, 3, 3, 1, 1, 1, 1, 1, 1, 256],
     "depthwise, dilated rows": [40, 60, 16, 16, 3, 7, 1, 2, 4, 3, 3, 1, 16],
     "depthwise, stride above the window": [45, 66, 16, 16, 3, 3, 5, 2, 0, 1, 1, 1, 16],
     "depthwise, tall": [30, 40, 16, 16, 5, 5, 1, 1, 3, 2, 4, 1, 16],
