@@ -104,6 +104,17 @@ def test_keep_float() -> None:
         bitfold.apply(Own(), "bireal", keep_float="body")
 
 
+def test_layers_of_subclasses_are_refused_with_the_list_that_keeps_them() -> None:
+    class Padded(nn.Conv2d):
+        pass
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Padded(4, 4, 3), nn.Conv2d(4, 4, 1), nn.Sequential(Padded(4, 4, 3)), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match=r"layer '1' is a Padded, a subclass .*; keep_float=\['1', '3.0'\] leaves all such layers"):
+        bitfold.apply(model, "bireal")
+    bitfold.apply(model, "bireal", keep_float=["1", "3.0"])
+    assert [type(m) for m in model] == [nn.Conv2d, Padded, QuantConv2d, nn.Sequential, nn.Linear]
+
+
 def test_refusals() -> None:
     model = bitfold.apply(Own(), "bireal")
     with pytest.raises(ConfigError, match="already has 2 quantised layers"):

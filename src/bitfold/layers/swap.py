@@ -67,6 +67,12 @@ def swap(model: nn.Module, method: Slots, keep_float: Collection[str] = ()) -> n
     if not eligible:
         found = ", ".join(f"{n or '(the model itself)'}: {r}" for n, r in all_roles.items()) or "no conv or linear layer"
         raise ConfigError(f"{type(method).__name__}: nothing to quantise; found {found}; set first/last/shortcut, or fewer keep_float")
+    own = [name for name in eligible if type(known[name]) not in (nn.Conv2d, nn.Linear)]
+    if own:
+        raise ConfigError(
+            f"layer {own[0]!r} is a {type(known[own[0]]).__name__}, a subclass with its own behaviour; allowed: nn.Conv2d and nn.Linear "
+            f"themselves; keep_float={own} leaves all such layers in float"
+        )
     twins: dict[nn.Module, QuantLayer] = {known[name]: _twin(name, known[name], role, method) for name, role in eligible.items()}
     _share_inputs(model, twins)
     replace_modules(model, twins)
@@ -106,14 +112,9 @@ def _twin(name: str, layer: nn.Module, role: Role, method: Slots) -> QuantLayer:
             raise ConfigError(f"conv {name!r} has padding_mode={layer.padding_mode!r}; allowed: 'zeros'; or name it in keep_float")
         size = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
         twin = QuantConv2d(*size, bias=layer.bias is not None, device="meta")  # type: ignore[arg-type]
-    elif type(layer) is nn.Linear:
-        twin = QuantLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     else:
-        raise ConfigError(
-            f"layer {name!r} is a {type(layer).__name__}, a subclass with its own behaviour; allowed: nn.Conv2d and nn.Linear "
-            "themselves; name it in keep_float to leave it in float"
-        )
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert isinstance(layer, nn.Linear)
+        twin = QuantLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         raise ConfigError(f"layer {name!r} has hooks, which a swap would lose; remove them or name the layer in keep_float")
     twin.weight, twin.bias, twin.role = layer.weight, layer.bias, role
